@@ -1,0 +1,48 @@
+"""Errors that a user can act on. The command-line programs print them without a traceback and exit with `exit_code`."""
+
+from collections.abc import Sequence
+
+
+class TinykitError(Exception):
+    """A problem with what the user gave us; every problem of one input is reported at once.
+
+    Args:
+        problems: one message, or several, each saying where (file:line, layer, tensor), what was expected, what was
+            received and what to do.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ConfigError(TinykitError):
+    """The configuration, a flag or a recipe is wrong."""
+
+
+class DataError(TinykitError):
+    """A dataset is missing, damaged, or of another shape than its declaration."""
+
+
+class ModelError(TinykitError):
+    """A model cannot be read, or holds something that cannot be represented exactly."""
+
+
+class BudgetError(TinykitError):
+    """The result does not fit the budget."""
+
+    exit_code = 3
+
+
+class ParityError(TinykitError):
+    """Two implementations of the same integer graph disagree."""
+
+    exit_code = 4
+
+
+class Terminated(TinykitError):
+    """The run was asked to stop by SIGTERM and stopped cleanly."""
+
+    exit_code = 143
