@@ -1,0 +1,1 @@
+"""Integer-exact quantisation: Keras layers whose forward pass is the arithmetic that the board will do."""

@@ -1,0 +1,63 @@
+"""TFLM's integer arithmetic in TensorFlow, with straight-through gradients.
+
+Integers ride in floating point: float32 holds them exactly below 2^24, float64 below 2^53. Every formula here stays below its limit for
+inputs within int32, so the forward pass is exact; `tinykit.graph.fixedpoint` is the same arithmetic in NumPy and the tests compare them.
+Rounding and requantisation have the gradient of the linear map that they approximate (straight-through estimator, Bengio et al. 2013).
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+@tf.custom_gradient
+def round_half_up(x):  # type: ignore[no-untyped-def]
+    """floor(x + 1/2) forward, identity backward."""
+    return tf.floor(x + 0.5), lambda upstream: upstream
+
+
+@tf.custom_gradient
+def straight_through(linear, exact):  # type: ignore[no-untyped-def]
+    """`exact` forward, the gradient of `linear` backward. Same shape and dtype."""
+    return tf.identity(exact), lambda upstream: (upstream, None)
+
+
+def power_of_two(exponent: tf.Tensor) -> tf.Tensor:
+    """2^exponent as float64, exponent int64 in -1022..1023, built from the bits of the number so that it is exact."""
+    return tf.bitcast(tf.bitwise.left_shift(exponent + 1023, tf.constant(52, tf.int64)), tf.float64)
+
+
+def quantize_multiplier(real: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A positive float64 multiplier as (m, shift), real ~ m * 2^(shift - 31): m float64 with an integer value, shift int64.
+
+    The exponent comes from the bits of the number (as frexp), not from a logarithm. Below 2^-32 both are 0, as in TFLM.
+    """
+    bits = tf.bitcast(real, tf.int64)
+    field = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, tf.constant(52, tf.int64)), tf.constant(2047, tf.int64))
+    shift = field - 1022
+    m = tf.floor(real * power_of_two(-shift) * 2.0**31 + 0.5)
+    overflow = m >= 2.0**31
+    m, shift = tf.where(overflow, m / 2, m), tf.where(overflow, shift + 1, shift)
+    tiny = shift < -31
+    return tf.where(tiny, tf.zeros_like(m), m), tf.where(tiny, tf.zeros_like(shift), shift)
+
+
+def requantize(acc: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """acc * real with TFLM's double rounding: float64 integers in and out, |acc * 2^max(shift, 0)| < 2^31; real broadcasts along the last axis."""
+    return multiply_by_quantized_multiplier(acc, *quantize_multiplier(real))
+
+
+def multiply_by_quantized_multiplier(acc: tf.Tensor, m: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """acc * m * 2^(shift - 31) with double rounding. The 31-bit multiplier is split in 15 + 16 bits, so that no product needs more than 47 bits."""
+    zero = tf.zeros_like(shift)
+    x = acc * power_of_two(tf.maximum(shift, zero))
+    m_high = tf.floor(m / 65536.0)
+    low = tf.floor((x * (m - m_high * 65536.0) + 2.0**30) / 65536.0)
+    high_product = tf.floor((x * m_high + low) / 32768.0)
+    scaled = high_product * power_of_two(tf.minimum(shift, zero))
+    return tf.sign(scaled) * tf.floor(tf.abs(scaled) + 0.5)
+
+
+def to_float64(x: tf.Tensor) -> tf.Tensor:
+    """x in float64, without a gradient: the exact path of a straight-through pair."""
+    return tf.cast(tf.stop_gradient(x), tf.float64)

@@ -1,0 +1,75 @@
+"""The base of the integer layers, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import keras
+import tensorflow as tf
+
+from tinykit.graph import ir
+from tinykit.quant.quantizer import QValue, TensorQuantizer
+
+Shape = tuple[int, ...]
+
+REAL_ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "none": tf.identity,
+    "relu": tf.nn.relu,
+    "relu6": tf.nn.relu6,
+    "logistic": tf.nn.sigmoid,
+    "tanh": tf.nn.tanh,
+    "hard_swish": lambda x: x * tf.nn.relu6(x + 3.0) / 6.0,
+}
+
+
+class QLayer(keras.layers.Layer):
+    """One operation of the integer network.
+
+    A subclass gives the operation three times: `real` in floating point (calibration, distillation), `integer` as the board computes it, and
+    `lower` as an op of the integer graph. Inputs and outputs have the shapes of the graph: (height, width, channels) with height 1 for a sequence,
+    or (features,).
+
+    Args:
+        input_shapes: shape of each input, without the batch.
+        output_shape: shape of the output.
+    """
+
+    kind: ClassVar[str] = ""
+
+    def __init__(self, input_shapes: Sequence[Shape], output_shape: Shape, **kwargs):
+        super().__init__(**kwargs)
+        self.in_shapes = [tuple(s) for s in input_shapes]
+        self.out_shape = tuple(output_shape)
+        self.built = True
+
+    def real(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """The operation on float32 tensors [N, ...]."""
+        raise NotImplementedError
+
+    def integer(self, inputs: list[QValue], output: TensorQuantizer, training: bool) -> QValue:
+        """The operation on integers, exactly as the reference executor does it."""
+        raise NotImplementedError
+
+    def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
+        """The operation as an op of the integer graph."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        """Arguments of the constructor."""
+        return {**super().get_config(), "input_shapes": self.in_shapes, "output_shape": self.out_shape}
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """(before, after) of TensorFlow's SAME padding along one axis."""
+    out = -(-size // stride)
+    total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def pad_plane(x: tf.Tensor, padding: Sequence[int], value: float = 0.0) -> tf.Tensor:
+    """x [N, H, W, C] padded by (top, bottom, left, right)."""
+    top, bottom, left, right = padding
+    if not any(padding):
+        return x
+    return tf.pad(x, [[0, 0], [top, bottom], [left, right], [0, 0]], constant_values=value)

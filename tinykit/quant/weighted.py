@@ -1,0 +1,287 @@
+"""Convolution, depthwise convolution and dense layers in integers, with folded batch norm and learned weight steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tinykit.graph import build, ir
+from tinykit.quant.arithmetic import requantize, round_half_up, to_float64
+from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, pad_plane
+from tinykit.quant.quantizer import QValue, TensorQuantizer
+
+EXACT_FLOAT32 = 1 << 24
+BIAS_LIMIT = float(1 << 30)
+
+
+class Weighted(QLayer):
+    """Base of the layers with weights.
+
+    Weights are kept in units of their channel's largest magnitude (`v * unit`), so that one learning rate suits all layers; a step per output
+    channel (per tensor for dense layers, as TFLM's FULLY_CONNECTED wants it) is learned in the log domain.
+
+    Sums: a float32 convolution of integers is exact while every partial sum stays below 2^24. `groups` input slices are convolved separately
+    so that K * |w| * |x| stays below that for any weights, and added in float64.
+
+    Args:
+        kernel_shape: last axis output channels: (kh, kw, in, out), (kh, kw, out) for depthwise, (in, out) for dense.
+        input_bits: bits of the input tensor; its centred integers lie within +-(2^bits - 1).
+        weight_bits: 8 (4 and 2: grid -L..L with L = 2^(bits-1) - 1).
+        activation: none, relu or relu6; the output quantiser's range does the clamping.
+        stride, dilation, padding: of the plane; padding (top, bottom, left, right).
+        batch_norm: None when folded and frozen; {"epsilon", "momentum"} when gamma, beta and the moving statistics stay variables.
+    """
+
+    per_channel: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        kernel_shape,
+        input_bits: int = 8,
+        weight_bits: int = 8,
+        activation: str = "none",
+        stride=(1, 1),
+        dilation=(1, 1),
+        padding=(0, 0, 0, 0),
+        batch_norm: dict | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.kernel_shape, self.input_bits, self.weight_bits = tuple(kernel_shape), input_bits, weight_bits
+        self.activation, self.batch_norm = activation, batch_norm
+        self.stride, self.dilation, self.padding = tuple(stride), tuple(dilation), tuple(padding)
+        out = self.kernel_shape[-1]
+        self.v = self.add_weight(shape=self.kernel_shape, initializer="zeros", name="v")
+        self.unit = self.add_weight(shape=(out,), initializer="ones", name="unit", trainable=False)
+        self.b = self.add_weight(shape=(out,), initializer="zeros", name="b")
+        steps = (out,) if self.per_channel else (1,)
+        self.log_step = self.add_weight(shape=steps, initializer=keras.initializers.Constant(math.log(1 / 127)), name="log_step")
+        if batch_norm:
+            self.gamma = self.add_weight(shape=(out,), initializer="ones", name="gamma")
+            self.beta = self.add_weight(shape=(out,), initializer="zeros", name="beta")
+            self.moving_mean = self.add_weight(shape=(out,), initializer="zeros", name="moving_mean", trainable=False)
+            self.moving_variance = self.add_weight(shape=(out,), initializer="ones", name="moving_variance", trainable=False)
+
+    @property
+    def level(self) -> int:
+        """Largest integer weight; the grid is symmetric."""
+        return (1 << (self.weight_bits - 1)) - 1
+
+    @property
+    def taps(self) -> int:
+        """Products per output and input channel."""
+        return int(np.prod(self.kernel_shape[:2])) if len(self.kernel_shape) > 2 else 1
+
+    # float side -----------------------------------------------------------------------------------------------------------------
+
+    def _gain(self) -> tf.Tensor:
+        return self.gamma / tf.sqrt(self.moving_variance + self.batch_norm["epsilon"])
+
+    def kernel(self) -> tf.Tensor:
+        """Float32 weights with batch norm folded in."""
+        w = self.v * self.unit
+        return w * self._gain() if self.batch_norm else w
+
+    def bias(self) -> tf.Tensor:
+        """Float32 bias with batch norm folded in."""
+        b = tf.convert_to_tensor(self.b)
+        return (b - self.moving_mean) * self._gain() + self.beta if self.batch_norm else b
+
+    def assign(self, kernel: np.ndarray, bias: np.ndarray, batch_norm: dict[str, np.ndarray] | None = None) -> None:
+        """Takes over float weights (last axis output channels) and sets the weight steps to their least-squares optimum."""
+        magnitude = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
+        unit = np.maximum(magnitude, max(1e-3 * float(magnitude.max(initial=0.0)), 1e-6)).astype(np.float32)
+        self.unit.assign(unit)
+        self.v.assign(kernel / unit)
+        self.b.assign(bias)
+        for name, value in (batch_norm or {}).items():
+            getattr(self, name).assign(value)
+        self.fit_steps()
+
+    def fit_steps(self) -> None:
+        """Sets the weight steps to the grid of least squared error. The step of a nearly dead channel is floored at a thousandth of the largest:
+        its bias would leave 32 bits otherwise."""
+        w = np.asarray(self.kernel())
+        flat = w.reshape(-1, w.shape[-1]) if self.per_channel else w.reshape(-1, 1)
+        step = best_weight_steps(flat, self.level)
+        floor = max(1e-3 * float(np.abs(w).max(initial=0.0)) / self.level, 1e-9)
+        self.log_step.assign(np.log(np.maximum(step, floor)))
+
+    def real(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        return REAL_ACTIVATIONS[self.activation](self.accumulate(inputs[0], self.kernel()) + self.bias())
+
+    # integer side ---------------------------------------------------------------------------------------------------------------
+
+    def weight_scale(self) -> tf.Tensor:
+        """Float32 [out] or [1]."""
+        return tf.exp(tf.convert_to_tensor(self.log_step))
+
+    def integer_weights(self, scale: tf.Tensor) -> tf.Tensor:
+        """Float32 integers of the kernel's shape, with a straight-through gradient."""
+        return round_half_up(tf.clip_by_value(self.kernel() / scale, -float(self.level), float(self.level)))
+
+    def integer_bias(self, input_scale: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+        """Float64 integers [out], within +-2^30."""
+        product = tf.cast(input_scale, tf.float64) * tf.cast(scale, tf.float64)
+        return tf.clip_by_value(tf.floor(to_float64(self.bias()) / product + 0.5), -BIAS_LIMIT, BIAS_LIMIT)
+
+    def real_multiplier(self, input_scale: tf.Tensor, scale: tf.Tensor, output_scale: tf.Tensor) -> tf.Tensor:
+        """Float64 [out] or [1]: the product of the scales in double."""
+        return tf.cast(input_scale, tf.float64) * tf.cast(scale, tf.float64) / tf.cast(output_scale, tf.float64)
+
+    def accumulate(self, x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        """The sum of products of x [N, *input] and w in x's precision."""
+        raise NotImplementedError
+
+    def slices(self) -> list[slice]:
+        """Input channels in groups whose worst-case sum stays exact in float32."""
+        channels = self.in_shapes[0][-1]
+        per_channel = self.taps * self.level * ((1 << self.input_bits) - 1)
+        most = max(EXACT_FLOAT32 // per_channel, 1)
+        count = -(-channels // most)
+        size = -(-channels // count)
+        return [slice(i, min(i + size, channels)) for i in range(0, channels, size)]
+
+    def integer(self, inputs: list[QValue], output: TensorQuantizer, training: bool) -> QValue:
+        x, scale = inputs[0], self.weight_scale()
+        w = self.integer_weights(scale)
+        parts = self.partial_sums(x.q, w)
+        total = tf.add_n(parts)
+        exact = tf.add_n([to_float64(p) for p in parts])
+        if training and self.batch_norm:
+            self._update_statistics(exact * to_float64(x.scale * scale))
+        linear = (total + self.bias() / (x.scale * scale)) * (x.scale * scale / output.scale())
+        multiplier = self.real_multiplier(*(tf.stop_gradient(s) for s in (x.scale, scale, output.scale())))
+        return output.emit(linear, requantize(exact + self.integer_bias(tf.stop_gradient(x.scale), tf.stop_gradient(scale)), multiplier))
+
+    def partial_sums(self, x: tf.Tensor, w: tf.Tensor) -> list[tf.Tensor]:
+        """Exact float32 sums over each slice of the input channels."""
+        groups = self.slices()
+        if len(groups) == 1:
+            return [self.accumulate(x, w)]
+        return [self.accumulate(x[..., g], w[..., g, :]) for g in groups]
+
+    def _update_statistics(self, folded: tf.Tensor) -> None:
+        """Moves mean and variance towards those of this batch, read off the integer accumulators: dividing the gain out gives the
+        convolution before batch norm at no extra cost. A channel whose gain is almost 0 keeps its statistics."""
+        gain = tf.cast(self._gain(), tf.float64)
+        alive = tf.abs(gain) > 1e-6
+        mean, variance = tf.nn.moments(folded / tf.where(alive, gain, tf.ones_like(gain)), axes=list(range(len(folded.shape) - 1)))
+        rate = 1.0 - self.batch_norm["momentum"]
+        for variable, batch in ((self.moving_mean, mean + tf.cast(self.b, tf.float64)), (self.moving_variance, variance)):
+            old = tf.convert_to_tensor(variable)
+            variable.assign(tf.where(alive, old + rate * (tf.cast(batch, tf.float32) - old), old))
+
+    # lowering -------------------------------------------------------------------------------------------------------------------
+
+    def parameters(self, x: ir.Tensor, y: ir.Tensor, single_precision: bool = False) -> dict[str, Any]:
+        """The fields of an `ir.Weighted` op but its weights' layout; `weights` has the kernel's axes."""
+        scale = self.weight_scale()
+        out = self.kernel_shape[-1]
+        weight_scale = np.asarray(scale, np.float32)
+        multiplier, shift = build.weight_multipliers(x, weight_scale, y, out, single_precision)
+        return {
+            "name": self.name,
+            "inputs": (x.name,),
+            "output": y.name,
+            "weights": np.asarray(self.integer_weights(scale)).astype(np.int8),
+            "bias": np.asarray(self.integer_bias(tf.constant(x.scale, tf.float32), scale)).astype(np.int32),
+            "multiplier": multiplier,
+            "shift": shift,
+            "weight_scale": weight_scale,
+            "weight_bits": self.weight_bits,
+            "act_min": y.low,
+            "act_max": y.high,
+        }
+
+    def get_config(self) -> dict:
+        own = ("kernel_shape", "input_bits", "weight_bits", "activation", "stride", "dilation", "padding", "batch_norm")
+        return {**super().get_config(), **{k: getattr(self, k) for k in own}}
+
+
+@keras.saving.register_keras_serializable("tinykit")
+class QConv2D(Weighted):
+    """Convolution, kernel (kh, kw, in, out); sequences have height 1."""
+
+    kind = "conv2d"
+
+    def accumulate(self, x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        return tf.nn.conv2d(pad_plane(x, self.padding), w, self.stride, "VALID", dilations=self.dilation)
+
+    def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
+        p = self.parameters(inputs[0], output)
+        p["weights"] = np.ascontiguousarray(p["weights"].transpose(3, 0, 1, 2))
+        return ir.Conv2D(**p, stride=self.stride, dilation=self.dilation, padding=self.padding)
+
+
+@keras.saving.register_keras_serializable("tinykit")
+class QDepthwiseConv2D(Weighted):
+    """Depthwise convolution, kernel (kh, kw, in * multiplier)."""
+
+    kind = "depthwise_conv2d"
+
+    @property
+    def depth_multiplier(self) -> int:
+        """Outputs per input channel."""
+        return self.kernel_shape[-1] // self.in_shapes[0][-1]
+
+    def slices(self) -> list[slice]:
+        if self.taps * self.level * ((1 << self.input_bits) - 1) >= EXACT_FLOAT32:
+            raise ValueError(f"layer {self.name}: a depthwise kernel of {self.taps} taps is too large to be exact")
+        return [slice(None)]
+
+    def accumulate(self, x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        kh, kw, out = self.kernel_shape
+        w = tf.reshape(w, (kh, kw, out // self.depth_multiplier, self.depth_multiplier))
+        sh, sw = self.stride
+        padded = pad_plane(x, self.padding)
+        if sh == sw and (sh == 1 or self.dilation == (1, 1)):
+            return tf.nn.depthwise_conv2d(padded, w, (1, sh, sw, 1), "VALID", dilations=self.dilation)
+        # TensorFlow has no depthwise convolution with unequal strides, or with both stride and dilation
+        return tf.nn.depthwise_conv2d(padded, w, (1, 1, 1, 1), "VALID", dilations=self.dilation)[:, ::sh, ::sw]
+
+    def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
+        return ir.DepthwiseConv2D(
+            **self.parameters(inputs[0], output),
+            stride=self.stride,
+            dilation=self.dilation,
+            padding=self.padding,
+            depth_multiplier=self.depth_multiplier,
+        )
+
+
+@keras.saving.register_keras_serializable("tinykit")
+class QDense(Weighted):
+    """Dense layer on a flat tensor, kernel (in, out), one weight step for the whole layer."""
+
+    kind = "fully_connected"
+    per_channel = False
+
+    def real_multiplier(self, input_scale: tf.Tensor, scale: tf.Tensor, output_scale: tf.Tensor) -> tf.Tensor:
+        return tf.cast(input_scale * scale, tf.float64) / tf.cast(output_scale, tf.float64)  # TFLM takes this product in float32
+
+    def accumulate(self, x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(tf.reshape(x, (-1, w.shape[0])), w)
+
+    def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
+        p = self.parameters(inputs[0], output, single_precision=True)
+        p["weights"] = np.ascontiguousarray(p["weights"].T)
+        return ir.FullyConnected(**p)
+
+
+def best_weight_steps(flat: np.ndarray, level: int) -> np.ndarray:
+    """Step per column of `flat` [K, channels] that minimises the squared error of the symmetric grid -level..level, by a search over 60
+    clipping ratios. Float32 [channels]; a column of zeros gets the smallest step."""
+    largest = np.abs(flat).max(axis=0) + 1e-12
+    lowest = 0.8 if level > 7 else 0.2
+    best, error = largest / level, np.full(largest.shape, np.inf)
+    for ratio in np.linspace(lowest, 1.02, 60):
+        step = largest * ratio / level
+        rounded = np.clip(np.floor(flat / step + 0.5), -level, level) * step
+        e = ((rounded - flat) ** 2).sum(axis=0)
+        best, error = np.where(e < error, step, best), np.minimum(e, error)
+    return best.astype(np.float32)
