@@ -7,7 +7,7 @@ differs in its last bit changes outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -22,7 +22,10 @@ def clamp_range(output: ir.Tensor, activation: str = "none") -> tuple[int, int]:
     """(act_min, act_max) of a fused activation on `output`'s stored integers (TFLM kernel_util, CalculateActivationRangeQuantized)."""
 
     def stored(real: float) -> int:
-        q = np.float32(real) / np.float32(output.scale)
+        with np.errstate(over="ignore"):
+            q = np.float32(real) / np.float32(output.scale)
+        if not np.abs(q) < 2.0**31 - 256:
+            raise ModelError(f"tensor {output.name!r}: scale {output.scale:g} is too small for the bound {real:g} of its fused activation")
         return output.zero_point + int(np.floor(np.abs(q) + np.float32(0.5)) * np.sign(q))
 
     low, high = output.low, output.high
@@ -44,7 +47,8 @@ def weight_multipliers(
     TFLM's FULLY_CONNECTED does with per-tensor weights."""
     scales = np.broadcast_to(np.asarray(weight_scale, np.float32), (out_channels,))
     if single_precision:
-        product = (np.float32(x.scale) * scales).astype(np.float64)
+        with np.errstate(over="ignore", under="ignore"):
+            product = (np.float32(x.scale) * scales).astype(np.float64)
     else:
         product = np.float64(np.float32(x.scale)) * scales.astype(np.float64)
     return fp.quantize_multipliers(product / np.float64(np.float32(y.scale)))
@@ -60,6 +64,10 @@ def binary_parameters(a: ir.Tensor, b: ir.Tensor, y: ir.Tensor, left_shift: int 
     s1, s2, sy = (float(np.float32(t.scale)) for t in (a, b, y))
     twice = 2.0 * max(s1, s2)
     pairs = [fp.quantize_multiplier(r) for r in (s1 / twice, s2 / twice, twice / ((1 << left_shift) * sy))]
+    if any(shift > 0 for _, shift in pairs):
+        raise ModelError(
+            f"output {y.name!r}: scale {y.scale:g} is too small for inputs of scale {a.scale:g} and {b.scale:g} (TFLM stops there)"
+        )
     return (pairs[0][0], pairs[1][0], pairs[2][0]), (pairs[0][1], pairs[1][1], pairs[2][1])
 
 
@@ -83,10 +91,10 @@ def mean_parameters(x: ir.Tensor, y: ir.Tensor, count: int) -> tuple[int, int]:
 
 def softmax_parameters(x: ir.Tensor, beta: float = 1.0) -> tuple[int, int, int]:
     """(multiplier, left shift, diff_min) of SOFTMAX: 5 integer bits for the scaled difference."""
-    real = min(float(beta) * float(np.float32(x.scale)) * float(1 << 26), float((1 << 31) - 1))
+    real = min(float(np.float32(beta)) * float(np.float32(x.scale)) * float(1 << 26), float((1 << 31) - 1))
     if real <= 1.0:
         raise ModelError(f"tensor {x.name!r}: scale {x.scale} is too small for an integer softmax")
-    m, shift = fp.quantize_multiplier(real)
+    m, shift = fp.quantize_multiplier(real, 31)
     return m, shift, -fp.input_radius(5, shift)
 
 
@@ -105,9 +113,12 @@ def table_functions() -> Sequence[str]:
     return tuple(_TABLES)
 
 
-def _sigmoidal(centred: np.ndarray, x: ir.Tensor, low: int, squash, fraction_bits: int, zero_point: int) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _sigmoidal(
+    centred: np.ndarray, x: ir.Tensor, low: int, squash: Callable[[np.ndarray, int], np.ndarray], fraction_bits: int, zero_point: int
+) -> np.ndarray:
     """Input in Q4.27, function in Q0.31, output rounded to `fraction_bits` (TFLM reference_integer_ops Logistic and Tanh)."""
-    m, shift = fp.quantize_multiplier(float(np.float32(x.scale)) * float(1 << 27))
+    real = min(float(np.float32(x.scale)) * float(1 << 27), float((1 << 31) - 1))  # beyond it only the sign of the input counts
+    m, shift = fp.quantize_multiplier(real, 31)
     radius = fp.input_radius(4, shift)
     inside = np.clip(centred, -max(radius - 1, 0), max(radius - 1, 0))
     q4 = fp.multiply_by_quantized_multiplier(inside, m, shift)
@@ -123,8 +134,8 @@ def _tanh(centred: np.ndarray, x: ir.Tensor, y: ir.Tensor, alpha: float) -> np.n
     return _sigmoidal(centred, x, -128, fp.tanh, 7, 0)
 
 
-def _int16_multiplier(real: np.float32) -> tuple[int, int]:
-    m, shift = fp.quantize_multiplier(float(real))
+def _int16_multiplier(real: float) -> tuple[int, int]:
+    m, shift = fp.quantize_multiplier(real)
     return min(max((m + (1 << 15)) >> 16, -(1 << 15)), (1 << 15) - 1), shift
 
 
@@ -140,8 +151,8 @@ def _high_multiply16(a: np.ndarray, b: np.ndarray | int, rounding: bool) -> np.n
 def _hard_swish(centred: np.ndarray, x: ir.Tensor, y: ir.Tensor, alpha: float) -> np.ndarray:
     """x * relu6(x + 3) / 6 in 16-bit fixed point (TFLM reference_ops::HardSwish)."""
     fine = np.float32(1.0 / 128.0) * np.float32(x.scale)
-    out_m, out_shift = _int16_multiplier(fine / np.float32(y.scale))
-    gate_m, gate_shift = _int16_multiplier(fine / np.float32(3.0 / 32768.0))
+    out_m, out_shift = _int16_multiplier(float(fine) / float(np.float32(y.scale)))
+    gate_m, gate_shift = _int16_multiplier(float(fine) / (3.0 / 32768.0))
     if out_shift > 0:
         raise ModelError(f"hard-swish into {y.name!r}: the output scale {y.scale} is too small for the input scale {x.scale}")
     v = centred << 7
@@ -158,15 +169,15 @@ def _hard_swish(centred: np.ndarray, x: ir.Tensor, y: ir.Tensor, alpha: float) -
 
 
 def _leaky_relu(centred: np.ndarray, x: ir.Tensor, y: ir.Tensor, alpha: float) -> np.ndarray:
-    ratio = float(np.float32(x.scale)) / float(np.float32(y.scale))
-    slope = float(np.float32(x.scale) * np.float32(alpha) / np.float32(y.scale))
+    sx, sy, slope_ratio = float(np.float32(x.scale)), float(np.float32(y.scale)), float(np.float32(alpha))
+    ratio, slope = sx / sy, sx * slope_ratio / sy  # all in double, as hunted down on TFLM's interpreter (tests/verify/test_tables.py)
     positive = fp.multiply_by_quantized_multiplier(centred, *fp.quantize_multiplier(ratio))
     m, shift = fp.quantize_multiplier(abs(slope))
     negative = fp.multiply_by_quantized_multiplier(centred, -m if slope < 0 else m, shift)
     return np.clip(np.where(centred >= 0, positive, negative) + y.zero_point, -128, 127)
 
 
-def _clamped(activation: str):  # type: ignore[no-untyped-def]
+def _clamped(activation: str) -> Callable[[np.ndarray, ir.Tensor, ir.Tensor, float], np.ndarray]:
     def build(centred: np.ndarray, x: ir.Tensor, y: ir.Tensor, alpha: float) -> np.ndarray:
         low, high = clamp_range(y, activation)
         scaled = fp.multiply_by_quantized_multiplier(centred, *requantize_parameters(x, y))

@@ -16,10 +16,10 @@ from tinykit.graph.ir import Rounding
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 
 
-def quantize_multiplier(real: float) -> tuple[int, int]:
+def quantize_multiplier(real: float, largest_shift: int = 30) -> tuple[int, int]:
     """A non-negative real multiplier as (m, shift) with real ~ m * 2^(shift - 31), 2^30 <= m < 2^31, or (0, 0) where it is below 2^-32.
 
-    Raises ModelError for a negative or non-finite multiplier, and for one of 2^30 or more.
+    Raises ModelError for a negative or non-finite multiplier, and for one of 2^largest_shift or more.
     """
     if not math.isfinite(real) or real < 0:
         raise ModelError(f"a scale ratio must be finite and not negative, got {real}")
@@ -31,8 +31,8 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
         m, shift = m // 2, shift + 1
     if shift < -31:
         return 0, 0
-    if shift > 30:
-        raise ModelError(f"a scale ratio of {real} cannot be represented (2^30 is the limit)")
+    if shift > largest_shift:
+        raise ModelError(f"a scale ratio of {real} cannot be represented (2^{largest_shift} is the limit)")
     return m, shift
 
 

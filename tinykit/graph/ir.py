@@ -148,7 +148,8 @@ class FullyConnected(Weighted):
 
 @dataclass
 class Binary(Op):
-    """ADD and SUB of two tensors with broadcasting, as TFLM does them: both inputs are shifted left by `left_shift`, scaled to twice the larger
+    """ADD and SUB of two tensors with broadcasting, as TFLM does them: both inputs are shifted left by `left_shift`, scaled to twice the
+    larger
     scale, added, scaled to the output. multipliers/shifts: (input 1, input 2, output)."""
 
     multipliers: tuple[int, int, int]
@@ -350,7 +351,8 @@ OPS: dict[str, type[Op]] = {
 
 @dataclass
 class Graph:
-    """An integer network. `ops` are in execution order; `constants` holds the stored integers of constant operands (int8/int32, the tensor's shape)."""
+    """An integer network. `ops` are in execution order; `constants` holds the stored integers of constant operands (int8/int32, the
+    tensor's shape)."""
 
     tensors: dict[str, Tensor]
     ops: list[Op]
@@ -391,6 +393,9 @@ def _problems(graph: Graph) -> Iterator[str]:
     for name in known | set(graph.outputs):
         if name not in graph.tensors:
             yield f"tensor {name!r} is listed and not described"
+    for t in graph.tensors.values():
+        if any(d < 1 for d in t.shape):
+            yield f"tensor {t.name!r} has shape {list(t.shape)}, which is empty"
     for name, data in graph.constants.items():
         if name in graph.tensors and tuple(data.shape) != graph.tensors[name].shape:
             yield f"constant {name!r} has shape {data.shape}, described as {graph.tensors[name].shape}"
@@ -414,10 +419,12 @@ def _problems(graph: Graph) -> Iterator[str]:
 
 def _weight_problems(op: Weighted) -> Iterator[str]:
     out = op.weights.shape[-1] if isinstance(op, DepthwiseConv2D) else op.weights.shape[0]
-    limit = (1 << (op.weight_bits - 1)) if op.weight_bits < 8 else 128
+    low, high = (
+        (-3, 3) if op.weight_bits == 2 else (-(1 << (op.weight_bits - 1)), (1 << (op.weight_bits - 1)) - 1)
+    )  # 2 bits: also -3, -1, 1, 3
     if op.weights.dtype != np.int8:
         yield f"op {op.name!r}: weights are {op.weights.dtype}, expected int8"
-    elif op.weights.size and (int(op.weights.min()) < -limit or int(op.weights.max()) > max(limit - 1, 3 if op.weight_bits == 2 else 0)):
+    elif op.weights.size and (int(op.weights.min()) < low or int(op.weights.max()) > high):
         yield f"op {op.name!r}: weights reach {op.weights.min()}..{op.weights.max()}, too wide for {op.weight_bits} bits"
     if op.bias.dtype != np.int32:
         yield f"op {op.name!r}: biases are {op.bias.dtype}, expected int32"

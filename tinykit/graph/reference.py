@@ -37,7 +37,8 @@ def run_all(graph: ir.Graph, x: np.ndarray | dict[str, np.ndarray]) -> Values:
 
 
 def run(graph: ir.Graph, x: np.ndarray, batch: int = 64) -> np.ndarray:
-    """The graph's first output for inputs [N, ...], in batches of bounded memory. int8 array [N, *shape] (int64 or float32 where it is not 8-bit)."""
+    """The graph's first output for inputs [N, ...], in batches of bounded memory. int8 array [N, *shape] (int64 or float32 where it is not
+    8-bit)."""
     name = graph.outputs[0]
     parts = [run_all(graph, x[i : i + batch])[name] for i in range(0, len(x), batch)]
     y = np.concatenate(parts)
@@ -47,7 +48,8 @@ def run(graph: ir.Graph, x: np.ndarray, batch: int = 64) -> np.ndarray:
 def quantize_input(graph: ir.Graph, x: np.ndarray) -> np.ndarray:
     """Float32 samples [N, ...] -> stored integers of the graph's input: floor(x / scale + 1/2) + zero point in float64, clamped.
 
-    Float64 because the quotient must not depend on how a compiler arranges float32 arithmetic. Returns int8 (or x where the input is float)."""
+    Float64 because the quotient must not depend on how a compiler arranges float32 arithmetic. Returns int8 (or x where the input is
+    float)."""
     t = graph.tensors[graph.inputs[0]]
     if t.dtype == ir.Dtype.FLOAT:
         return x.astype(np.float32)
@@ -134,6 +136,12 @@ def _fully_connected(graph: ir.Graph, op: ir.FullyConnected, args: list[np.ndarr
     return y.reshape(len(y), *graph.tensors[op.output].shape)
 
 
+def _aligned(args: list[np.ndarray]) -> list[np.ndarray]:
+    """Operands of one rank: axes of 1 behind the batch, so that samples broadcast and the batch stays in front."""
+    rank = max(a.ndim for a in args)
+    return [a.reshape(len(a), *(1,) * (rank - a.ndim), *a.shape[1:]) for a in args]
+
+
 def _scaled_pair(graph: ir.Graph, op: ir.Binary, args: list[np.ndarray]) -> list[np.ndarray]:
     return [
         fp.multiply_by_quantized_multiplier(
@@ -144,14 +152,15 @@ def _scaled_pair(graph: ir.Graph, op: ir.Binary, args: list[np.ndarray]) -> list
 
 
 def _binary(graph: ir.Graph, op: ir.Binary, args: list[np.ndarray]) -> np.ndarray:
-    a, b = _scaled_pair(graph, op, args)
+    a, b = _scaled_pair(graph, op, _aligned(args))
     total = a - b if isinstance(op, ir.Sub) else a + b
     y = fp.multiply_by_quantized_multiplier(total, op.multipliers[2], op.shifts[2], op.rounding)
     return np.clip(y + graph.tensors[op.output].zero_point, op.act_min, op.act_max)
 
 
 def _mul(graph: ir.Graph, op: ir.Mul, args: list[np.ndarray]) -> np.ndarray:
-    product = _centred(graph, op.inputs[0], args[0]) * _centred(graph, op.inputs[1], args[1])
+    a, b = _aligned(args)
+    product = _centred(graph, op.inputs[0], a) * _centred(graph, op.inputs[1], b)
     y = fp.multiply_by_quantized_multiplier(product, op.multiplier, op.shift, op.rounding)
     return np.clip(y + graph.tensors[op.output].zero_point, op.act_min, op.act_max)
 
@@ -161,10 +170,10 @@ def _concat(graph: ir.Graph, op: ir.Concat, args: list[np.ndarray]) -> np.ndarra
     return np.concatenate([np.broadcast_to(a, (n, *a.shape[1:])) for a in args], axis=op.axis + 1)
 
 
-def _windows(x: np.ndarray, op: ir.Pool, out: tuple[int, int], fill: int) -> Iterator[np.ndarray]:
+def _windows(x: np.ndarray, op: ir.Pool, out: tuple[int, ...], fill: int) -> Iterator[np.ndarray]:
     top, bottom, left, right = op.padding
     padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
-    (sh, sw), (oh, ow) = op.stride, out
+    (sh, sw), (oh, ow) = op.stride, out[:2]
     for i in range(op.window[0]):
         for j in range(op.window[1]):
             yield padded[:, i : i + (oh - 1) * sh + 1 : sh, j : j + (ow - 1) * sw + 1 : sw]
@@ -172,8 +181,8 @@ def _windows(x: np.ndarray, op: ir.Pool, out: tuple[int, int], fill: int) -> Ite
 
 def _average_pool(graph: ir.Graph, op: ir.AveragePool, args: list[np.ndarray]) -> np.ndarray:
     out = graph.tensors[op.output].shape[:2]
-    total = sum(_windows(args[0], op, out, 0))
-    count = sum(_windows(np.ones_like(args[0][:1]), op, out, 0))
+    total = np.add.reduce(list(_windows(args[0], op, out, 0)))
+    count = np.add.reduce(list(_windows(np.ones_like(args[0][:1]), op, out, 0)))
     half = count // 2
     mean = np.where(total > 0, (total + half) // count, -((half - total) // count))
     return np.clip(mean, op.act_min, op.act_max)
@@ -209,7 +218,8 @@ def _table(graph: ir.Graph, op: ir.Table, args: list[np.ndarray]) -> np.ndarray:
 
 
 def softmax_integers(x: np.ndarray, multiplier: int, left_shift: int, diff_min: int) -> np.ndarray:
-    """Softmax over the last axis of stored int8 values in fixed point (TFLM reference_ops::Softmax, int8 to int8): stored outputs -128..127,
+    """Softmax over the last axis of stored int8 values in fixed point (TFLM reference_ops::Softmax, int8 to int8): stored outputs
+    -128..127,
     scale 1/256."""
     diff = x.astype(np.int64) - x.max(axis=-1, keepdims=True)
     kept = diff >= diff_min
@@ -226,11 +236,11 @@ def _softmax(graph: ir.Graph, op: ir.Softmax, args: list[np.ndarray]) -> np.ndar
 
 
 def _minimum(graph: ir.Graph, op: ir.Minimum, args: list[np.ndarray]) -> np.ndarray:
-    return np.minimum(args[0], args[1])
+    return np.minimum(*_aligned(args))
 
 
 def _maximum(graph: ir.Graph, op: ir.Maximum, args: list[np.ndarray]) -> np.ndarray:
-    return np.maximum(args[0], args[1])
+    return np.maximum(*_aligned(args))
 
 
 def _requantize(graph: ir.Graph, op: ir.Requantize, args: list[np.ndarray]) -> np.ndarray:
@@ -252,7 +262,8 @@ def _dequantize(graph: ir.Graph, op: ir.Dequantize, args: list[np.ndarray]) -> n
 
 
 def _strided_slice(graph: ir.Graph, op: ir.StridedSlice, args: list[np.ndarray]) -> np.ndarray:
-    return args[0][(slice(None), *(slice(b, e, s) for b, e, s in zip(op.begin, op.end, op.step)))]
+    bounds = (slice(b, e if e >= 0 else None, s) for b, e, s in zip(op.begin, op.end, op.step))
+    return args[0][(slice(None), *bounds)]
 
 
 def _argmax(graph: ir.Graph, op: ir.ArgMax, args: list[np.ndarray]) -> np.ndarray:

@@ -43,12 +43,14 @@ def quantize_multiplier(real: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def requantize(acc: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
-    """acc * real with TFLM's double rounding: float64 integers in and out, |acc * 2^max(shift, 0)| < 2^31; real broadcasts along the last axis."""
+    """acc * real with TFLM's double rounding: float64 integers in and out, |acc * 2^max(shift, 0)| < 2^31; real broadcasts along the last
+    axis."""
     return multiply_by_quantized_multiplier(acc, *quantize_multiplier(real))
 
 
 def multiply_by_quantized_multiplier(acc: tf.Tensor, m: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """acc * m * 2^(shift - 31) with double rounding. The 31-bit multiplier is split in 15 + 16 bits, so that no product needs more than 47 bits."""
+    """acc * m * 2^(shift - 31) with double rounding. The 31-bit multiplier is split in 15 + 16 bits, so that no product needs more than 47
+    bits."""
     zero = tf.zeros_like(shift)
     x = acc * power_of_two(tf.maximum(shift, zero))
     m_high = tf.floor(m / 65536.0)

@@ -101,7 +101,8 @@ def best_range(
 
 
 def correct_biases(model: QuantizedModel) -> None:
-    """Takes the mean error that weight rounding causes out of the biases: b -= sum((W_q - W) * E[x]) over each output's inputs, with E[x] of the
+    """Takes the mean error that weight rounding causes out of the biases: b -= sum((W_q - W) * E[x]) over each output's inputs, with E[x]
+    of the
     last `calibrate` (Nagel et al. 2019, "Data-Free Quantization", section 4.2, with measured means; borders ignored)."""
     means = model.__dict__.get("_input_means", {})
     for spec, layer in zip(model.specs, model.nodes):

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinykit.quant import fuse as fusing
-from tinykit.quant.fuse import Node, Program
+from tinykit.quant.fuse import fuse
 from tinykit.quant.model import QuantizedModel
+from tinykit.quant.program import Node, Program
 from tinykit.quant.weighted import Weighted
 
 
@@ -88,8 +88,7 @@ def build_quantized(model: Any, input_range: InputRange, batch_norm: str = "froz
     Raises:
         ModelError: every layer without an exact integer counterpart.
     """
-    program = fusing.fuse(model, batch_norm)
-    return from_program(program, input_range)
+    return from_program(fuse(model, batch_norm), input_range)
 
 
 def from_program(program: Program, input_range: InputRange) -> QuantizedModel:

@@ -155,20 +155,23 @@ class QTable(QLayer):
     """An element-wise function as 256 entries.
 
     Args:
-        function: logistic, tanh, hard_swish, leaky_relu, relu or relu6.
+        function: logistic, tanh, hard_swish, leaky_relu or relu.
         alpha: slope of leaky_relu.
+        ceiling: what the float function is cut at (6 for a ReLU6: TFLM's RELU6 cannot change the scale, so that it is a RELU here whose
+            output range ends at 6); None for no limit.
     """
 
     kind = "table"
 
-    def __init__(self, function: str, alpha: float = 0.0, **kwargs: Any):
+    def __init__(self, function: str, alpha: float = 0.0, ceiling: float | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.function, self.alpha = function, alpha
+        self.function, self.alpha, self.ceiling = function, alpha, ceiling
 
     def real(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         if self.function == "leaky_relu":
             return tf.nn.leaky_relu(inputs[0], self.alpha)
-        return REAL_ACTIVATIONS[self.function](inputs[0])
+        y = REAL_ACTIVATIONS[self.function](inputs[0])
+        return y if self.ceiling is None else tf.minimum(y, self.ceiling)
 
     def _table(self, x: ir.Tensor, y: ir.Tensor) -> np.ndarray:
         return build.function_table(self.function, x, y, self.alpha)
@@ -191,7 +194,7 @@ class QTable(QLayer):
         return ir.Table(self.name, (inputs[0].name,), output.name, self.function, self._table(inputs[0], output), self.alpha)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "function": self.function, "alpha": self.alpha}
+        return {**super().get_config(), "function": self.function, "alpha": self.alpha, "ceiling": self.ceiling}
 
 
 @keras.saving.register_keras_serializable("tinykit")

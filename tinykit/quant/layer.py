@@ -26,8 +26,10 @@ REAL_ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 class QLayer(keras.layers.Layer):
     """One operation of the integer network.
 
-    A subclass gives the operation three times: `real` in floating point (calibration, distillation), `integer` as the board computes it, and
-    `lower` as an op of the integer graph. Inputs and outputs have the shapes of the graph: (height, width, channels) with height 1 for a sequence,
+    A subclass gives the operation three times: `real` in floating point (calibration, distillation), `integer` as the board computes it,
+    and
+    `lower` as an op of the integer graph. Inputs and outputs have the shapes of the graph: (height, width, channels) with height 1 for a
+    sequence,
     or (features,).
 
     Args:

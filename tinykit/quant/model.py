@@ -47,7 +47,8 @@ class QuantizedModel(keras.Model):
     """An integer network as one Keras model: float samples in, dequantised outputs out, every step between in exact integers.
 
     Args:
-        nodes: one dict an operation: name, kind, inputs (names of earlier nodes or "input"), quantizer (index), input_shapes, output_shape, config.
+        nodes: one dict an operation: name, kind, inputs (names of earlier nodes or "input"), quantizer (index), input_shapes, output_shape,
+        config.
         quantizers: constructor arguments of each `TensorQuantizer`.
         input_quantizer: index of the input's quantiser (its scale is fixed).
         input_shape: of a sample.
@@ -89,6 +90,12 @@ class QuantizedModel(keras.Model):
         for spec, layer in zip(self.specs, self.nodes):
             values[spec["name"]] = layer.real([values[i] for i in spec["inputs"]])
         return values
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """Shape of the outputs, batch first as None."""
+        last = next(s for s in self.specs if s["name"] == self.output_node)
+        return (None, *last["output_shape"])
 
     @property
     def logits_node(self) -> str:

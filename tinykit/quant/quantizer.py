@@ -33,7 +33,8 @@ class QValue:
 class TensorQuantizer(keras.layers.Layer):
     """Scale, zero point and range of a group of tensors.
 
-    The step is learned in the log domain (LSQ, Esser et al. 2020, with one learning rate for all: Adam ignores LSQ's gradient scaling), so it
+    The step is learned in the log domain (LSQ, Esser et al. 2020, with one learning rate for all: Adam ignores LSQ's gradient scaling), so
+    it
     stays positive.
 
     Args:

@@ -21,10 +21,12 @@ BIAS_LIMIT = float(1 << 30)
 class Weighted(QLayer):
     """Base of the layers with weights.
 
-    Weights are kept in units of their channel's largest magnitude (`v * unit`), so that one learning rate suits all layers; a step per output
+    Weights are kept in units of their channel's largest magnitude (`v * unit`), so that one learning rate suits all layers; a step per
+    output
     channel (per tensor for dense layers, as TFLM's FULLY_CONNECTED wants it) is learned in the log domain.
 
-    Sums: a float32 convolution of integers is exact while every partial sum stays below 2^24. `groups` input slices are convolved separately
+    Sums: a float32 convolution of integers is exact while every partial sum stays below 2^24. `groups` input slices are convolved
+    separately
     so that K * |w| * |x| stays below that for any weights, and added in float64.
 
     Args:
@@ -33,7 +35,8 @@ class Weighted(QLayer):
         weight_bits: 8 (4 and 2: grid -L..L with L = 2^(bits-1) - 1).
         activation: none, relu or relu6; the output quantiser's range does the clamping.
         stride, dilation, padding: of the plane; padding (top, bottom, left, right).
-        batch_norm: None when folded and frozen; {"epsilon", "momentum"} when gamma, beta and the moving statistics stay variables.
+        batch_norm: None when folded and frozen; {"epsilon", "momentum"} when gamma, beta and the moving statistics stay variables (not for
+            dense layers, whose one weight scale cannot take a gain per channel).
     """
 
     per_channel: ClassVar[bool] = True
@@ -103,9 +106,10 @@ class Weighted(QLayer):
         self.fit_steps()
 
     def fit_steps(self) -> None:
-        """Sets the weight steps to the grid of least squared error. The step of a nearly dead channel is floored at a thousandth of the largest:
+        """Sets the weight steps to the grid of least squared error. The step of a nearly dead channel is floored at a thousandth of the
+        largest:
         its bias would leave 32 bits otherwise."""
-        w = np.asarray(self.kernel())
+        w = np.asarray(self.v * self.unit)
         flat = w.reshape(-1, w.shape[-1]) if self.per_channel else w.reshape(-1, 1)
         step = best_weight_steps(flat, self.level)
         floor = max(1e-3 * float(np.abs(w).max(initial=0.0)) / self.level, 1e-9)
@@ -117,11 +121,20 @@ class Weighted(QLayer):
     # integer side ---------------------------------------------------------------------------------------------------------------
 
     def weight_scale(self) -> tf.Tensor:
-        """Float32 [out] or [1]."""
-        return tf.exp(tf.convert_to_tensor(self.log_step))
+        """Float32 [out] or [1]. Where batch norm is a variable its gain belongs to the scale, so that moving statistics never push weights
+        out of their grid; a vanishing gain is floored at a thousandth of the largest."""
+        step = tf.exp(tf.convert_to_tensor(self.log_step))
+        if not self.batch_norm:
+            return step
+        gain = tf.abs(self._gain())
+        return step * tf.maximum(gain, 1e-3 * tf.reduce_max(gain))
 
     def integer_weights(self, scale: tf.Tensor) -> tf.Tensor:
-        """Float32 integers of the kernel's shape, with a straight-through gradient."""
+        """Float32 integers of the kernel's shape, with a straight-through gradient; `scale` is `weight_scale()`."""
+        if self.batch_norm:
+            plain = self.v * self.unit / tf.exp(tf.convert_to_tensor(self.log_step))
+            sign = tf.where(self._gain() < 0, -1.0, 1.0)
+            return round_half_up(tf.clip_by_value(plain, -float(self.level), float(self.level))) * sign
         return round_half_up(tf.clip_by_value(self.kernel() / scale, -float(self.level), float(self.level)))
 
     def integer_bias(self, input_scale: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
@@ -235,6 +248,8 @@ class QDepthwiseConv2D(Weighted):
         return [slice(None)]
 
     def accumulate(self, x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        if self.taps == 1 and self.stride == (1, 1) and self.depth_multiplier == 1 and not any(self.padding):
+            return x * w
         kh, kw, out = self.kernel_shape
         w = tf.reshape(w, (kh, kw, out // self.depth_multiplier, self.depth_multiplier))
         sh, sw = self.stride

@@ -1,0 +1,1 @@
+"""Boards: what each one has, as data."""

@@ -1,0 +1,1 @@
+"""Configuration: the schema, YAML with line numbers, overrides, and lookup by name. Imports no TensorFlow."""

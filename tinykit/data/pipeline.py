@@ -1,0 +1,183 @@
+"""tf.data pipelines: shuffling, augmentation of the raw samples, preprocessing. One seed gives one sequence of batches."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import pydantic
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from tinykit.data.dataset import Split
+from tinykit.data.preprocess import STRICT, Chain, parse_declared
+from tinykit.errors import ConfigError, DataError
+
+
+class Augmentation(Protocol):
+    """A random change of raw samples that keeps shape and dtype."""
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises DataError where samples of this shape (without the batch) cannot be changed so."""
+
+    def tf(self, x: Any, seed: Any) -> Any:
+        """The changed batch [N, ...]; `seed`: int32 [2] for TensorFlow's stateless generators."""
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class FlipLeftRight:
+    """Mirrors each image [h, w, c] with probability 1/2.
+
+    Example:
+        {flip_lr: {}}
+    """
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 3:
+            raise DataError(f"flip_lr: needs images [height, width, channels], received shape {list(shape)}")
+
+    def tf(self, x: Any, seed: Any) -> Any:
+        import tensorflow as tf
+
+        chosen = tf.random.stateless_uniform([tf.shape(x)[0], 1, 1, 1], seed, dtype=tf.float32, alg="philox") < 0.5
+        return tf.where(chosen, tf.reverse(x, [2]), x)
+
+
+def _shifted(x: Any, seed: Any, reach: int, axis: int) -> Any:
+    """Each sample moved by a random -reach..reach along `axis`; the border is repeated."""
+    import tensorflow as tf
+
+    size = x.shape[axis]
+    offset = tf.random.stateless_uniform([tf.shape(x)[0], 1], seed, minval=-reach, maxval=reach + 1, dtype=tf.int32, alg="philox")
+    index = tf.clip_by_value(tf.range(size, dtype=tf.int32)[tf.newaxis] + offset, 0, size - 1)
+    if axis == 1:
+        return tf.gather(x, index, axis=1, batch_dims=1)
+    swapped = tf.transpose(x, [0, 2, 1, 3])
+    return tf.transpose(tf.gather(swapped, index, axis=1, batch_dims=1), [0, 2, 1, 3])
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Shift:
+    """Moves each image [h, w, c] by a random -pixels..pixels down and across; the border is repeated.
+
+    Example:
+        {shift: {pixels: 4}}
+    """
+
+    pixels: int = pydantic.Field(ge=1)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 3:
+            raise DataError(f"shift: needs images [height, width, channels], received shape {list(shape)}; see time_shift")
+
+    def tf(self, x: Any, seed: Any) -> Any:
+        return _shifted(_shifted(x, seed, self.pixels, 1), seed + [0, 1], self.pixels, 2)
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class TimeShift:
+    """Moves each sample [time, ...] by a random -steps..steps along its first axis; the border is repeated.
+
+    Example:
+        {time_shift: {steps: 5}}
+    """
+
+    steps: int = pydantic.Field(ge=1)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        if not shape:
+            raise DataError("time_shift: needs samples [time, ...], received single values")
+
+    def tf(self, x: Any, seed: Any) -> Any:
+        return _shifted(x, seed, self.steps, 1)
+
+
+AUGMENTATIONS: dict[str, type] = {"flip_lr": FlipLeftRight, "shift": Shift, "time_shift": TimeShift}
+SEEDS_PER_BATCH = 16
+
+
+def parse_augmentations(declared: Sequence[dict[str, Any]], where: str = "augment") -> tuple[Augmentation, ...]:
+    """Parses a declared list such as `[{flip_lr: {}}, {shift: {pixels: 4}}]`.
+
+    Raises:
+        ConfigError: with every problem of the list.
+    """
+    return tuple(parse_declared(declared, AUGMENTATIONS, where))
+
+
+def batches(
+    split: Split,
+    chain: Chain,
+    *,
+    batch_size: int,
+    shuffle_seed: int | None = None,
+    augment: Sequence[dict[str, Any]] = (),
+    drop_remainder: bool = False,
+    repeat: bool = False,
+    first_epoch: int = 0,
+) -> Any:
+    """A tf.data.Dataset of (float32 [batch, ...], int64 [batch]) pairs.
+
+    Order and augmentation are functions of (seed, epoch, batch) only, by TensorFlow's stateless generators (Philox), so a run
+    that goes on at epoch k with `first_epoch=k` sees what an uninterrupted one would have seen. Each iterator over the result
+    (with `repeat`, each pass) is one epoch further.
+
+    Args:
+        split: raw samples.
+        chain: preprocessing, applied after augmentation.
+        batch_size: samples a batch, at least 1.
+        shuffle_seed: shuffles each epoch differently; None keeps the order of the split.
+        augment: declared augmentations of the raw samples; without `shuffle_seed` their seed is 0.
+        drop_remainder: leave out an incomplete last batch.
+        repeat: never end.
+        first_epoch: number of the first epoch.
+
+    Raises:
+        ConfigError: wrong augmentations or batch size.
+        DataError: chain or augmentations do not apply to these samples, or there are too few.
+    """
+    import tensorflow as tf
+
+    if batch_size < 1:
+        raise ConfigError(f"batch_size: expected 1 or more, received {batch_size}")
+    changes = parse_augmentations(augment)
+    shape = tuple(split.x.shape[1:])
+    for change in changes:
+        change.check(shape)
+    chain.output_shape(shape)
+    count = len(split)
+    steps = count // batch_size if drop_remainder else math.ceil(count / batch_size)
+    if steps == 0:
+        raise DataError(f"{count} samples are too few for one batch of {batch_size}")
+    samples, labels = tf.constant(split.x), tf.constant(split.y, tf.int64)
+    low_seed, high_seed = _halves(shuffle_seed or 0)
+
+    def prepare(epoch: Any, step: Any, index: Any) -> tuple[Any, Any]:
+        x = tf.gather(samples, index)
+        for number, change in enumerate(changes):
+            base = tf.random.experimental.stateless_fold_in(tf.stack([low_seed, high_seed]), epoch, alg="philox")
+            seed = tf.random.experimental.stateless_fold_in(base, step * SEEDS_PER_BATCH + number + 1, alg="philox")
+            x = change.tf(x, tf.cast(seed, tf.int32))
+        x.set_shape([None, *shape])
+        return chain.tf(x), tf.gather(labels, index)
+
+    def one_epoch(epoch: Any) -> Any:
+        order = tf.range(count, dtype=tf.int64)
+        if shuffle_seed is not None:
+            seed = tf.random.experimental.stateless_fold_in(tf.stack([low_seed, high_seed]), epoch, alg="philox")
+            keys = tf.random.stateless_uniform([count], seed, minval=None, maxval=None, dtype=tf.int64, alg="philox")
+            order = tf.argsort(keys, stable=True, direction="ASCENDING")
+        indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=drop_remainder)
+        return indices.enumerate().map(lambda step, index: (epoch, step, index))
+
+    counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
+    epochs = tf.data.Dataset.from_tensors(0).map(lambda _: counter.assign_add(1))
+    result = epochs.flat_map(one_epoch)
+    result = result.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    result = result.apply(tf.data.experimental.assert_cardinality(steps))
+    if repeat:
+        result = result.repeat()
+    return result.prefetch(tf.data.AUTOTUNE)
+
+
+def _halves(seed: int) -> tuple[int, int]:
+    """A seed of any size as two non-negative int32."""
+    return seed & 0x7FFFFFFF, (seed >> 31) & 0x7FFFFFFF

@@ -1,0 +1,105 @@
+"""The one table of operations: for each, which parts of tinykit exist. `docs/ops.md` is generated from it:
+
+python -m tinykit.graph.optable > docs/ops.md
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation of the graph.
+
+    Attributes:
+        kind: `ir.Op.kind`.
+        reads: .tflite operators that the reader turns into it.
+        writes: .tflite operators that the writer makes of it.
+        training: the layer of `tinykit.quant` whose forward pass is this arithmetic; "" for none.
+        reference: the reference executor runs it.
+        portable_c, fast_c: the C engine has a portable kernel, a kernel for ARMv7E-M.
+        limits: what is refused, in words.
+    """
+
+    kind: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    training: str = ""
+    reference: bool = True
+    portable_c: bool = False
+    fast_c: bool = False
+    limits: str = ""
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "conv2d",
+        ("CONV_2D", "FULLY_CONNECTED"),
+        ("CONV_2D", "PAD", "FULLY_CONNECTED"),
+        limits="no groups; symmetric weights of 8, 4 or 2 bits",
+    ),
+    Row("depthwise_conv2d", ("DEPTHWISE_CONV_2D",), ("DEPTHWISE_CONV_2D", "PAD"), limits="symmetric weights of 8, 4 or 2 bits"),
+    Row("fully_connected", ("FULLY_CONNECTED",), ("FULLY_CONNECTED",), limits="INT4 only with one scale (TFLM)"),
+    Row("add", ("ADD",), ("ADD",)),
+    Row("sub", ("SUB",), ("SUB",)),
+    Row("mul", ("MUL",), ("MUL",)),
+    Row("concat", ("CONCATENATION",), ("CONCATENATION",), limits="one scale; TFLM runs at most 10 operands"),
+    Row("average_pool", ("AVERAGE_POOL_2D",), ("AVERAGE_POOL_2D",), limits="SAME or VALID; one scale"),
+    Row("max_pool", ("MAX_POOL_2D",), ("MAX_POOL_2D",), limits="SAME or VALID; one scale"),
+    Row("mean", ("MEAN",), ("MEAN",), limits="not over the batch"),
+    Row("pad", ("PAD", "PADV2"), ("PAD", "PADV2"), limits="not of the batch"),
+    Row("reshape", ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), ("RESHAPE",)),
+    Row("transpose", ("TRANSPOSE",), ("TRANSPOSE",), limits="the batch stays in front"),
+    Row(
+        "table",
+        ("LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU", "RELU", "RELU6", "RELU_N1_TO_1"),
+        ("LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU", "RELU", "RELU6", "QUANTIZE"),
+        limits="RELU6 is read with one scale only: TFLM's kernel ignores the output's",
+    ),
+    Row("softmax", ("SOFTMAX",), ("SOFTMAX",), limits="last axis; output scale 1/256"),
+    Row("minimum", ("MINIMUM",), ("MINIMUM",), limits="one scale"),
+    Row("maximum", ("MAXIMUM",), ("MAXIMUM",), limits="one scale"),
+    Row("requantize", ("QUANTIZE",), ("QUANTIZE",), limits="int8 to int8"),
+    Row("quantize", ("QUANTIZE",), ("QUANTIZE",), limits="float32 to int8"),
+    Row("dequantize", ("DEQUANTIZE",), ("DEQUANTIZE",), limits="int8 to float32"),
+    Row("strided_slice", ("STRIDED_SLICE",), ("STRIDED_SLICE",), limits="no ellipsis, no new axis; not of the batch"),
+    Row("argmax", ("ARG_MAX",), ("ARG_MAX",), limits="int32 result; not over the batch"),
+)
+
+_HEAD = """# Operations
+
+Generated from `tinykit/graph/optable.py` by `python -m tinykit.graph.optable > docs/ops.md`. Activations are int8; narrower ones ride in
+int8 tensors
+of a `.tflite` behind MINIMUM and MAXIMUM, which any operation with a clamp may need when it is written. All parts of one row give the same
+bytes.
+
+"""
+
+
+def markdown() -> str:
+    """The table as a Markdown page."""
+    columns = ("operation", "read from", "written as", "reference", "training layer", "portable C", "fast C", "limits")
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in ROWS:
+        cells = (
+            f"`{row.kind}`",
+            ", ".join(row.reads),
+            ", ".join(row.writes),
+            _mark(row.reference),
+            f"`{row.training}`" if row.training else "-",
+            _mark(row.portable_c),
+            _mark(row.fast_c),
+            row.limits,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+def _mark(present: bool) -> str:
+    return "yes" if present else "-"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

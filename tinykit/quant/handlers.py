@@ -1,0 +1,382 @@
+"""How each Keras layer becomes nodes of the fused program: one small function a layer class, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinykit.quant.layer import Shape, same_padding
+from tinykit.quant.program import Unsupported, Value, plane
+
+if TYPE_CHECKING:
+    from tinykit.quant.fuse import Fuser
+
+
+def function_of(layer: Any) -> str:
+    """Name of the activation function of any layer, "linear" where it has none."""
+    activation = getattr(layer, "activation", None)
+    return getattr(activation, "__name__", "linear") if activation is not None else "linear"
+
+
+def activation_of(layer: Any) -> tuple[str, float]:
+    """(function name, alpha) of an activation layer."""
+    kind = type(layer).__name__
+    if kind == "LeakyReLU":
+        return "leaky_relu", float(layer.negative_slope)
+    if kind == "ReLU":
+        slope, top, threshold = float(layer.negative_slope or 0), layer.max_value, float(layer.threshold or 0)
+        if threshold or (slope and top is not None) or top not in (None, 6, 6.0):
+            raise Unsupported(f"ReLU with max_value={top}, negative_slope={slope}, threshold={threshold}; max_value 6 or none, threshold 0")
+        return ("leaky_relu", slope) if slope else ("relu6" if top is not None else "relu", 0.0)
+    if kind == "Softmax":
+        if layer.axis not in (-1, None):
+            raise Unsupported(f"softmax over axis {layer.axis}; only the last one")
+        return "softmax", 0.0
+    function = function_of(layer)
+    return function, 0.2 if function == "leaky_relu" else 0.0
+
+
+def norm_arrays(layer: Any) -> dict[str, Any]:
+    """Parameters and moving statistics of a batch normalisation over the last axis."""
+    axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+    rank = layer.input_spec.ndim
+    if axis not in (-1, rank - 1):
+        raise Unsupported(f"batch normalisation over axis {axis}; only the last one")
+    size = layer.moving_mean.shape[0]
+    return {
+        "gamma": np.asarray(layer.gamma) if layer.scale else np.ones(size, np.float32),
+        "beta": np.asarray(layer.beta) if layer.center else np.zeros(size, np.float32),
+        "moving_mean": np.asarray(layer.moving_mean),
+        "moving_variance": np.asarray(layer.moving_variance),
+        "epsilon": float(layer.epsilon),
+        "momentum": float(layer.momentum),
+    }
+
+
+def _spatial(
+    layer: Any, shape: Shape, one_dimensional: bool
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int], tuple[int, int]]:
+    """(stride, dilation, padding, kernel) of a convolution on a plane."""
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise Unsupported("data_format channels_first; build the model with channels_last")
+    kernel, stride, dilation = (
+        tuple(layer.kernel_size),
+        tuple(layer.strides),
+        tuple(getattr(layer, "dilation_rate", (1,) * len(layer.kernel_size))),
+    )
+    if one_dimensional:
+        kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
+    if layer.padding == "same":
+        rows = same_padding(shape[0], kernel[0], stride[0], dilation[0])
+        columns = same_padding(shape[1], kernel[1], stride[1], dilation[1])
+        return stride, dilation, (*rows, *columns), kernel
+    if layer.padding == "causal":
+        return stride, dilation, (0, 0, (kernel[1] - 1) * dilation[1], 0), kernel
+    return stride, dilation, (0, 0, 0, 0), kernel
+
+
+def _plus(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(i + j for i, j in zip(a, b))
+
+
+def _weighted(
+    f: Fuser,
+    name: str,
+    kind: str,
+    value: Value,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    shape: Shape,
+    tail: tuple,
+    **config: Any,
+) -> Value:
+    """Emits a layer with weights; folds the batch norm of `tail` (norm, activation)."""
+    norm, activation = tail
+    weights: dict[str, Any] = {"kernel": kernel, "bias": bias}
+    if norm is not None and (f.batch_norm == "frozen" or kind == "fully_connected"):
+        gain = norm["gamma"] / np.sqrt(norm["moving_variance"] + norm["epsilon"])
+        weights = {"kernel": kernel * gain, "bias": (bias - norm["moving_mean"]) * gain + norm["beta"]}
+    elif norm is not None:
+        weights["batch_norm"] = {k: norm[k] for k in ("gamma", "beta", "moving_mean", "moving_variance")}
+        config["batch_norm"] = {k: norm[k] for k in ("epsilon", "momentum")}
+    config = {"kernel_shape": kernel.shape, "activation": activation, **config}
+    return f.emit(name, kind, [value], shape, config=config, weights=weights, **_range_after(activation))
+
+
+def _range_after(activation: str, positive: bool = False) -> dict[str, Any]:
+    """What a fused activation says about the output's range."""
+    return {"signed": activation == "none" and not positive, "max_real": 6.0 if activation == "relu6" else None}
+
+
+def _bias(layer: Any, size: int) -> np.ndarray:
+    return np.asarray(layer.bias) if layer.use_bias else np.zeros(size, np.float32)
+
+
+def _convolution(f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray, one_dimensional: bool) -> None:
+    tensor = node.arguments.keras_tensors[0]
+    value, extra = f.absorb_padding(f.values[id(tensor)], tensor)
+    if getattr(layer, "groups", 1) != 1:
+        raise Unsupported(f"groups={layer.groups}; only ungrouped and depthwise convolutions")
+    stride, dilation, padding, _ = _spatial(layer, f.values[id(tensor)].shape, one_dimensional)
+    norm, activation, leftover, last = f.fused_tail(layer, node.outputs[0])
+    shape = plane(node.outputs[0].shape[1:])
+    out = _weighted(
+        f,
+        layer.name,
+        kind,
+        value,
+        kernel,
+        _bias(layer, kernel.shape[-1]),
+        shape,
+        (norm, activation),
+        stride=stride,
+        dilation=dilation,
+        padding=_plus(padding, extra),
+    )
+    f.publish(last, f.activation(f"{layer.name}_{leftover}", leftover, out))
+
+
+def _conv(f: Fuser, node: Any, layer: Any) -> None:
+    one_dimensional = type(layer).__name__ == "Conv1D"
+    kernel = np.asarray(layer.kernel)
+    _convolution(f, node, layer, "conv2d", kernel[None] if one_dimensional else kernel, one_dimensional)
+
+
+def _depthwise(f: Fuser, node: Any, layer: Any) -> None:
+    one_dimensional = type(layer).__name__ == "DepthwiseConv1D"
+    kernel = np.asarray(layer.kernel if hasattr(layer, "kernel") else layer.depthwise_kernel)
+    kernel = kernel[None] if one_dimensional else kernel
+    kh, kw, channels, multiplier = kernel.shape
+    _convolution(f, node, layer, "depthwise_conv2d", kernel.reshape(kh, kw, channels * multiplier), one_dimensional)
+
+
+def _separable(f: Fuser, node: Any, layer: Any) -> None:
+    one_dimensional = type(layer).__name__ == "SeparableConv1D"
+    tensor = node.arguments.keras_tensors[0]
+    value, extra = f.absorb_padding(f.values[id(tensor)], tensor)
+    stride, dilation, padding, _ = _spatial(layer, f.values[id(tensor)].shape, one_dimensional)
+    first, second = np.asarray(layer.depthwise_kernel), np.asarray(layer.pointwise_kernel)
+    if one_dimensional:
+        first, second = first[None], second[None]
+    kh, kw, channels, multiplier = first.shape
+    shape = plane(node.outputs[0].shape[1:])
+    middle = (*shape[:2], channels * multiplier)
+    zeros = np.zeros(channels * multiplier, np.float32)
+    inner = _weighted(
+        f,
+        f"{layer.name}_depthwise",
+        "depthwise_conv2d",
+        value,
+        first.reshape(kh, kw, -1),
+        zeros,
+        middle,
+        (None, "none"),
+        stride=stride,
+        dilation=dilation,
+        padding=_plus(padding, extra),
+    )
+    norm, activation, leftover, last = f.fused_tail(layer, node.outputs[0])
+    out = _weighted(f, layer.name, "conv2d", inner, second, _bias(layer, second.shape[-1]), shape, (norm, activation))
+    f.publish(last, f.activation(f"{layer.name}_{leftover}", leftover, out))
+
+
+def _dense(f: Fuser, node: Any, layer: Any) -> None:
+    value = f.inputs(node)[0]
+    kernel = np.asarray(layer.kernel)
+    norm, activation, leftover, last = f.fused_tail(layer, node.outputs[0])
+    shape = plane(node.outputs[0].shape[1:])
+    flat = len(value.shape) == 1
+    kind, w = ("fully_connected", kernel) if flat else ("conv2d", kernel[None, None])
+    out = _weighted(f, layer.name, kind, value, w, _bias(layer, kernel.shape[-1]), shape, (norm, activation))
+    f.publish(last, f.activation(f"{layer.name}_{leftover}", leftover, out))
+
+
+def _affine(f: Fuser, node: Any, layer: Any, gain: np.ndarray, offset: np.ndarray) -> None:
+    """A per-channel scale and shift that no convolution can absorb: a depthwise convolution of one tap."""
+    value = f.inputs(node)[0]
+    channels = value.shape[-1]
+    flat = len(value.shape) == 1
+    activation, last = f.fused_activation(node.outputs[0])
+    if flat:
+        value = f.emit(f"{layer.name}_in", "reshape", [value], (1, 1, channels), tied=True)
+    kernel = np.broadcast_to(gain, (channels,)).astype(np.float32).reshape(1, 1, channels)
+    bias = np.broadcast_to(offset, (channels,)).astype(np.float32)
+    out = _weighted(f, layer.name, "depthwise_conv2d", value, kernel, bias, value.shape, (None, activation))
+    if flat:
+        out = f.emit(f"{layer.name}_out", "reshape", [out], (channels,), tied=True)
+    f.publish(last, out)
+
+
+def _batch_norm(f: Fuser, node: Any, layer: Any) -> None:
+    norm = norm_arrays(layer)
+    gain = norm["gamma"] / np.sqrt(norm["moving_variance"] + norm["epsilon"])
+    _affine(f, node, layer, gain, norm["beta"] - norm["moving_mean"] * gain)
+
+
+def _rescaling(f: Fuser, node: Any, layer: Any) -> None:
+    _affine(f, node, layer, np.asarray(layer.scale, np.float32), np.asarray(layer.offset, np.float32))
+
+
+def _normalization(f: Fuser, node: Any, layer: Any) -> None:
+    mean, variance = (np.asarray(v, np.float32).reshape(-1) for v in (layer.mean, layer.variance))
+    gain = 1.0 / np.maximum(np.sqrt(variance), 1e-7)
+    if getattr(layer, "invert", False):
+        gain, mean = 1.0 / gain, -mean * gain
+    _affine(f, node, layer, gain, -mean * gain)
+
+
+def _activation_layer(f: Fuser, node: Any, layer: Any) -> None:
+    function, alpha = activation_of(layer)
+    f.publish(node.outputs[0], f.activation(layer.name, function, f.inputs(node)[0], alpha))
+
+
+def _binary(kind: str) -> Callable[[Fuser, Any, Any], None]:
+    def handler(f: Fuser, node: Any, layer: Any) -> None:
+        values = f.inputs(node)
+        if len(values) < 2:
+            raise Unsupported("an operand is a constant; only operations between two tensors")
+        activation, last = f.fused_activation(node.outputs[0])
+        out = values[0]
+        for i, value in enumerate(values[1:], 1):
+            final = i == len(values) - 1
+            name = layer.name if final else f"{layer.name}_{i}"
+            fused = activation if final else "none"
+            shape = tuple(int(d) for d in np.broadcast_shapes(out.shape, value.shape))
+            positive = kind != "sub" and not out.signed and not value.signed
+            out = f.emit(name, kind, [out, value], shape, config={"activation": fused}, **_range_after(fused, positive))
+        f.publish(last, out)
+
+    return handler
+
+
+def _extremum(kind: str) -> Callable[[Fuser, Any, Any], None]:
+    def handler(f: Fuser, node: Any, layer: Any) -> None:
+        values = f.inputs(node)
+        if len(values) != 2:
+            raise Unsupported("only of two tensors")
+        shape = tuple(int(d) for d in np.broadcast_shapes(*(v.shape for v in values)))
+        f.publish(node.outputs[0], f.emit(layer.name, kind, values, shape, tied=True))
+
+    return handler
+
+
+def _concat(f: Fuser, node: Any, layer: Any) -> None:
+    rank = len(node.outputs[0].shape)
+    axis = layer.axis % rank - 1
+    if axis < 0:
+        raise Unsupported("concatenation along the batch")
+    values = f.inputs(node)
+    shape = plane(node.outputs[0].shape[1:])
+    f.publish(node.outputs[0], f.emit(layer.name, "concat", values, shape, config={"axis": axis + (rank == 3)}, tied=True))
+
+
+def _pool(kind: str) -> Callable[[Fuser, Any, Any], None]:
+    def handler(f: Fuser, node: Any, layer: Any) -> None:
+        value = f.inputs(node)[0]
+        if getattr(layer, "data_format", "channels_last") != "channels_last":
+            raise Unsupported("data_format channels_first; build the model with channels_last")
+        one_dimensional = type(layer).__name__.endswith("1D")
+        window, stride = tuple(layer.pool_size), tuple(layer.strides)
+        if one_dimensional:
+            window, stride = (1, *window), (1, *stride)
+        padding = (0, 0, 0, 0)
+        if layer.padding == "same":
+            padding = (*same_padding(value.shape[0], window[0], stride[0]), *same_padding(value.shape[1], window[1], stride[1]))
+        shape = plane(node.outputs[0].shape[1:])
+        config = {"window": window, "stride": stride, "padding": padding}
+        f.publish(node.outputs[0], f.emit(layer.name, kind, [value], shape, config=config, tied=True))
+
+    return handler
+
+
+def _global_average(f: Fuser, node: Any, layer: Any) -> None:
+    value = f.inputs(node)[0]
+    shape = plane(node.outputs[0].shape[1:])
+    f.publish(node.outputs[0], f.emit(layer.name, "mean", [value], shape, config={"axes": (0, 1)}, signed=value.signed))
+
+
+def _global_max(f: Fuser, node: Any, layer: Any) -> None:
+    value = f.inputs(node)[0]
+    shape = plane(node.outputs[0].shape[1:])
+    h, w, c = value.shape
+    out = f.emit(f"{layer.name}_pool", "max_pool", [value], (1, 1, c), config={"window": (h, w), "stride": (1, 1)}, tied=True)
+    f.publish(node.outputs[0], f.emit(layer.name, "reshape", [out], shape, tied=True))
+
+
+def _zero_padding(f: Fuser, node: Any, layer: Any) -> None:
+    value = f.inputs(node)[0]
+    if type(layer).__name__ == "ZeroPadding1D":
+        padding = (0, 0, *layer.padding)
+    else:
+        (top, bottom), (left, right) = layer.padding
+        padding = (top, bottom, left, right)
+    shape = plane(node.outputs[0].shape[1:])
+    f.publish(node.outputs[0], f.emit(layer.name, "pad", [value], shape, config={"padding": padding}, tied=True))
+
+
+def _cropping(f: Fuser, node: Any, layer: Any) -> None:
+    value = f.inputs(node)[0]
+    crops = ((0, 0), tuple(layer.cropping)) if type(layer).__name__ == "Cropping1D" else tuple(layer.cropping)
+    begin = (crops[0][0], crops[1][0], 0)
+    end = (value.shape[0] - crops[0][1], value.shape[1] - crops[1][1], value.shape[2])
+    config = {"begin": begin, "end": end, "step": (1, 1, 1)}
+    f.publish(node.outputs[0], f.emit(layer.name, "strided_slice", [value], plane(node.outputs[0].shape[1:]), config=config, tied=True))
+
+
+def _reshape(f: Fuser, node: Any, layer: Any) -> None:
+    value = f.inputs(node)[0]
+    shape = plane(node.outputs[0].shape[1:])
+    if shape == value.shape:
+        f.publish(node.outputs[0], value)
+        return
+    f.publish(node.outputs[0], f.emit(layer.name, "reshape", [value], shape, tied=True))
+
+
+def _permute(f: Fuser, node: Any, layer: Any) -> None:
+    value = f.inputs(node)[0]
+    permutation = tuple(d - 1 for d in layer.dims)
+    if len(permutation) == 2:
+        permutation = (0, permutation[0] + 1, permutation[1] + 1)
+    out = plane(node.outputs[0].shape[1:])
+    f.publish(node.outputs[0], f.emit(layer.name, "transpose", [value], out, config={"permutation": permutation}, tied=True))
+
+
+HANDLERS: dict[str, Callable[[Fuser, Any, Any], None]] = {
+    "Conv2D": _conv,
+    "Conv1D": _conv,
+    "DepthwiseConv2D": _depthwise,
+    "DepthwiseConv1D": _depthwise,
+    "SeparableConv2D": _separable,
+    "SeparableConv1D": _separable,
+    "Dense": _dense,
+    "BatchNormalization": _batch_norm,
+    "Rescaling": _rescaling,
+    "Normalization": _normalization,
+    "Activation": _activation_layer,
+    "ReLU": _activation_layer,
+    "LeakyReLU": _activation_layer,
+    "Softmax": _activation_layer,
+    "Add": _binary("add"),
+    "Subtract": _binary("sub"),
+    "Multiply": _binary("mul"),
+    "Maximum": _extremum("maximum"),
+    "Minimum": _extremum("minimum"),
+    "Concatenate": _concat,
+    "MaxPooling2D": _pool("max_pool"),
+    "MaxPooling1D": _pool("max_pool"),
+    "AveragePooling2D": _pool("average_pool"),
+    "AveragePooling1D": _pool("average_pool"),
+    "GlobalAveragePooling2D": _global_average,
+    "GlobalAveragePooling1D": _global_average,
+    "GlobalMaxPooling2D": _global_max,
+    "GlobalMaxPooling1D": _global_max,
+    "ZeroPadding2D": _zero_padding,
+    "ZeroPadding1D": _zero_padding,
+    "Cropping2D": _cropping,
+    "Cropping1D": _cropping,
+    "Flatten": _reshape,
+    "Reshape": _reshape,
+    "Permute": _permute,
+}

@@ -1,0 +1,66 @@
+"""Files that appear under their name complete or not at all, even if the process is killed."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PREFIX = ".tmp-"
+"""Names of unfinished files begin with this; whoever holds the run directory's lock may delete them."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; on success what was written there becomes `path`.
+
+    The temporary name has the same suffix, because Keras decides by it. The content reaches the disk before the name
+    changes. If the block raises, `path` stays as it was.
+    """
+    temporary = path.parent / f"{PREFIX}{os.getpid()}-{path.name}"
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a change of names in `folder` durable, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` in one step."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8 to `path` in one step."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON in one step. Raises ValueError for NaN and infinity, which are not JSON."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Deletes what a killed process left behind below `folder`."""
+    for file in folder.rglob(f"{PREFIX}*"):
+        if file.is_file():
+            file.unlink(missing_ok=True)

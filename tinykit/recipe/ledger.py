@@ -1,0 +1,115 @@
+"""The ledger: one row a step, with what the network costs after it, against the budget."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tinykit.boards.table import Budget
+from tinykit.config.sizes import format_size
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a network costs.
+
+    Attributes:
+        tflite_bytes: size of its int8 `.tflite`.
+        ram_bytes: RAM, estimated from the tensors that live at the same time.
+        macs: multiply-accumulates of one inference.
+    """
+
+    tflite_bytes: int | None = None
+    ram_bytes: int | None = None
+    macs: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step of the ledger.
+
+    Attributes:
+        step: the step's label.
+        accuracy: on the test split, 0 to 1; None where it does not apply.
+        footprint: of the network after the step.
+        seconds: that the step took (its last leg, if it was resumed).
+        resumed: it was finished by an earlier command.
+    """
+
+    step: str
+    accuracy: float | None
+    footprint: Footprint
+    seconds: float
+    resumed: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the step's report."""
+        return {"accuracy": self.accuracy, "footprint": dataclasses.asdict(self.footprint), "seconds": self.seconds}
+
+    @classmethod
+    def from_report(cls, step: str, report: dict[str, Any]) -> "Row":
+        """The row of a step that an earlier command finished."""
+        return cls(step, report["accuracy"], Footprint(**report["footprint"]), report["seconds"], resumed=True)
+
+
+def over_budget(flash: int | None, ram: int | None, budget: Budget) -> list[str]:
+    """What does not fit: ['flash 12.3 kB over']; empty if all that is known fits."""
+    lines = []
+    for kind, used, limit in (("flash", flash, budget.flash), ("RAM", ram, budget.ram)):
+        if used is not None and limit is not None and used > limit:
+            lines.append(f"{kind} {format_size(used - limit)} over")
+    return lines
+
+
+def budget_met(flash: int | None, ram: int | None, budget: Budget) -> bool | None:
+    """Whether both sizes fit; None where there is no budget or a size that it limits is not known."""
+    pairs = [(used, limit) for used, limit in ((flash, budget.flash), (ram, budget.ram)) if limit is not None]
+    if any(used is not None and used > limit for used, limit in pairs):
+        return False
+    if not pairs or any(used is None for used, _ in pairs):
+        return None
+    return True
+
+
+def verdict(footprint: Footprint, budget: Budget) -> str:
+    """'fits', what is over, or '-' where that cannot be said."""
+    met = budget_met(footprint.tflite_bytes, footprint.ram_bytes, budget)
+    if met is None:
+        return "-"
+    return "fits" if met else ", ".join(over_budget(footprint.tflite_bytes, footprint.ram_bytes, budget))
+
+
+def format_macs(macs: int | None) -> str:
+    """'0.41 M' for 410000."""
+    return "-" if macs is None else f"{macs / 1e6:.2f} M"
+
+
+def format_accuracy(accuracy: float | None) -> str:
+    """'98.67 %' for 0.98667."""
+    return "-" if accuracy is None else f"{100 * accuracy:.2f} %"
+
+
+HEADINGS = ("step", "test accuracy", "int8 .tflite", "RAM (est.)", "MACs", "seconds", "budget (est.)")
+
+
+def cells(rows: Sequence[Row], budget: Budget) -> list[tuple[str, ...]]:
+    """The ledger's cells, under HEADINGS."""
+    return [
+        (
+            f"{number} {row.step}" + (" (done before)" if row.resumed else ""),
+            format_accuracy(row.accuracy),
+            format_size(row.footprint.tflite_bytes),
+            format_size(row.footprint.ram_bytes),
+            format_macs(row.footprint.macs),
+            f"{row.seconds:.1f}",
+            verdict(row.footprint, budget),
+        )
+        for number, row in enumerate(rows, 1)
+    ]
+
+
+def plain(rows: Sequence[Row], budget: Budget) -> list[str]:
+    """The ledger as aligned lines of plain text."""
+    table = [HEADINGS, *cells(rows, budget)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(HEADINGS))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]

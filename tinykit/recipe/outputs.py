@@ -1,0 +1,274 @@
+"""What a run leaves behind: the `.tflite`, its C array and op resolver, golden vectors, tables, the checks and the report's material."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinykit.boards.table import Budget
+from tinykit.export.arena import arena_json, memory_row
+from tinykit.export.c_array import model_data
+from tinykit.export.golden import golden_npz
+from tinykit.export.resolver import op_resolver_header
+from tinykit.export.tables import layers_csv
+from tinykit.graph import costs, ir, reference
+from tinykit.graph.simplify import Removed, simplify
+from tinykit.graph.writer import op_names, write_tflite
+from tinykit.quant.lowering import lower
+from tinykit.quant.model import QuantizedModel
+from tinykit.recipe import atomic, ledger
+from tinykit.recipe.checks import Checked, check
+from tinykit.recipe.rundir import RunDir
+from tinykit.recipe.score import top1
+from tinykit.recipe.step import StepContext
+from tinykit.report.data import ReportData, read_curves
+from tinykit.report.report import write_report
+
+if TYPE_CHECKING:
+    import keras
+
+GOLDEN_SAMPLES = 16
+SHOWN_MISTAKES = 12
+
+
+@dataclass
+class Outputs:
+    """What `finish` found: keys of metrics.json, and the material of the report (metrics, ledger and verdict are added by the runner)."""
+
+    metrics: dict[str, Any]
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+def integer_graph(model: QuantizedModel, name: str, simplified: bool = True) -> tuple[ir.Graph, ir.Graph, Removed | None]:
+    """(the graph as lowered, the graph to deploy, what the simplifier removed)."""
+    graph = lower(model, name)
+    if not simplified:
+        return graph, graph, None
+    result = simplify(graph)
+    return graph, result.graph, result.removed
+
+
+def footprint(model: keras.Model, simplified: bool = True) -> ledger.Footprint:
+    """Size of a network for the ledger: bytes of its `.tflite`, RAM as TFLM's arena is estimated to be, MACs.
+
+    A float model is sized as the int8 network that it would become: neither figure depends on the values of its weights.
+
+    Raises:
+        ModelError: it has layers without an exact integer counterpart.
+    """
+    if not isinstance(model, QuantizedModel):
+        model, simplified = _as_integers(model), False
+    _, graph, _ = integer_graph(model, "model", simplified)
+    return ledger.Footprint(len(write_tflite(graph)), costs.tflm_arena_estimate(graph).total, costs.total_macs(graph))
+
+
+def _as_integers(model: keras.Model) -> QuantizedModel:
+    """A float model as an integer network with ranges from noise; its shapes are right, its values are not."""
+    from tinykit.quant.calibrate import calibrate
+    from tinykit.quant.convert import InputRange, build_quantized
+
+    quantized = build_quantized(model, InputRange(1.0 / 32, 0))
+    noise = np.random.default_rng(0).normal(0, 1, (4, *quantized.sample_shape)).astype(np.float32)
+    calibrate(quantized, [noise], "minmax")
+    return quantized
+
+
+def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Sequence[ledger.Row], budget: Budget) -> Outputs:
+    """Writes and checks everything that can be made of the last step's model.
+
+    Args:
+        model: a quantised model; of a float model only the data is described.
+        context: as for a step.
+        rundir: where the files go.
+
+    Returns:
+        Accuracy, parity, sizes, and the report's material. A mismatch is in `parity`, not an exception: the files are there to be looked
+        at.
+    """
+    material = _common(context, rundir)
+    if not isinstance(model, QuantizedModel):
+        material["notes"].append("The recipe ends with a float model: there is no integer network to write, check or deploy.")
+        return Outputs({}, material)
+    config = context.config.config
+    graph, deployed, removed = integer_graph(model, context.config.name, config.simplify)
+    tflite = write_tflite(deployed)
+    if removed is not None:
+        context.log(f"simplifier: {removed}")
+    count = min(config.check.samples or len(context.dataset.test.y), len(context.dataset.test.y))
+    x = _Inputs(context)
+    checked = check(model, graph, deployed, tflite, x.part, count, context.progress, config.check.litert)
+    for c in checked.counts:
+        context.log(f"parity: {c.a} vs {c.b}, {c.scope}: {c.mismatches} of {c.elements} elements differ, {c.samples} samples")
+        if c.first:
+            context.log(f"  first: {c.first}")
+    for note in checked.notes:
+        context.log(f"note: {note}")
+    arena = _write(rundir.path, deployed, tflite, checked, x)
+    material |= _material(graph, deployed, removed, checked, arena)
+    metrics = _metrics(deployed, tflite, checked)
+    _judge_predictions(metrics, material, checked, graph, context, x)
+    return Outputs(metrics, material)
+
+
+class _Inputs:
+    """Preprocessed test samples, made when they are needed."""
+
+    def __init__(self, context: StepContext) -> None:
+        self._context = context
+
+    def part(self, first: int, last: int) -> np.ndarray:
+        """Float32 samples [last - first, ...]."""
+        return self._context.chain.apply(self._context.dataset.test.x[first:last])
+
+
+def _common(context: StepContext, rundir: RunDir) -> dict[str, Any]:
+    data, path = context.dataset, rundir.path
+    return {
+        "title": context.config.name,
+        "command": (path / "command.txt").read_text(encoding="utf-8").strip(),
+        "config_yaml": (path / "config.resolved.yaml").read_text(encoding="utf-8"),
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "synthetic": data.synthetic,
+            "sizes": {"train": len(data.train.y), "val": len(data.val.y), "test": len(data.test.y)},
+            "sha256": data.split_sha256,
+            "class_names": list(data.class_names),
+        },
+        "notes": [],
+    }
+
+
+def _write(path: Path, graph: ir.Graph, tflite: bytes, checked: Checked, x: _Inputs) -> dict[str, Any]:
+    """Writes the files; returns the content of arena.json."""
+    atomic.write_bytes(path / "model.tflite", tflite)
+    for name, text in model_data(tflite).items():
+        atomic.write_text(path / name, text)
+    atomic.write_text(path / "op_resolver.h", op_resolver_header(op_names(graph)))
+    atomic.write_text(path / "layers.csv", layers_csv(costs.layer_rows(graph)))
+    arena = arena_json(costs.liveness(graph), host_bytes=checked.arena_bytes, estimate=costs.tflm_arena_estimate(graph))
+    atomic.write_json(path / "arena.json", arena)
+    count = min(GOLDEN_SAMPLES, len(checked.outputs))
+    source, result = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+    golden = golden_npz(
+        reference.quantize_input(graph, x.part(0, count)),
+        checked.outputs[:count].astype(np.int8),
+        input_quantization=(source.scale, source.zero_point),
+        output_quantization=(result.scale, result.zero_point),
+        model_sha256=hashlib.sha256(tflite).hexdigest(),
+    )
+    atomic.write_bytes(path / "golden.npz", golden)
+    return arena
+
+
+def _metrics(graph: ir.Graph, tflite: bytes, checked: Checked) -> dict[str, Any]:
+    keras_side, tflm = checked.count("Keras"), checked.count("TFLM")
+    inner = checked.count("TFLM, inner tensors")
+    return {
+        "parity": {
+            "keras_vs_reference": None if keras_side is None else keras_side.mismatches,
+            "tflm_vs_reference": None if tflm is None else tflm.mismatches + (inner.mismatches if inner else 0),
+            "samples": len(checked.outputs),
+        },
+        "macs": costs.total_macs(graph),
+        "tflite_bytes": len(tflite),
+    }
+
+
+def _material(graph: ir.Graph, deployed: ir.Graph, removed: Removed | None, checked: Checked, arena: dict[str, Any]) -> dict[str, Any]:
+    estimate = arena["estimate"]
+    found: dict[str, Any] = {
+        "layers": [dataclasses.asdict(row) for row in costs.layer_rows(deployed)],
+        "memory": [memory_row(step) for step in costs.liveness(deployed)],
+        "parity": [c.row() for c in checked.counts],
+        "ops": op_names(deployed),
+        "arena": {"host_bytes": arena["host"]["bytes"], "estimate_bytes": estimate["bytes"], "note": estimate["source"]},
+        "skipped": checked.notes,
+    }
+    if removed is not None:
+        found["simplifier"] = {
+            "macs_before": removed.macs[0],
+            "macs_after": removed.macs[1],
+            "channels_before": removed.total_channels[0],
+            "channels_after": removed.total_channels[1],
+        }
+    return found
+
+
+def _judge_predictions(
+    metrics: dict[str, Any], material: dict[str, Any], checked: Checked, graph: ir.Graph, context: StepContext, x: _Inputs
+) -> None:
+    """Adds the accuracy of the integer graph, the confusion matrix, and where it and the float model disagree."""
+    data = context.dataset
+    classes = len(data.class_names)
+    count = len(checked.outputs)
+    if checked.outputs.ndim != 2 or checked.outputs.shape[1] != classes:
+        return
+    labels = data.test.y[:count]
+    predicted = checked.outputs.argmax(axis=1)
+    metrics["accuracy"] = {"integer": top1(checked.outputs, labels), "metric": "top1"}
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    material["confusion"] = confusion.tolist()
+    material["examples"] = _mistakes(data, labels, predicted)
+    if context.float_model is not None:
+        parts = [np.asarray(context.float_model.predict(x.part(i, min(i + 1024, count)), verbose=0)) for i in range(0, count, 1024)]
+        differ = int((np.concatenate(parts).argmax(axis=1) != predicted).sum())
+        material["disagreements"] = {"count": differ, "samples": count}
+        metrics["disagreements"] = differ
+        context.log(
+            f"accuracy: integer {metrics['accuracy']['integer']:.4f}; float and integer model disagree on {differ} of {count} samples"
+        )
+
+
+def _mistakes(data: Any, labels: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """The first misclassified samples that are images."""
+    shape = data.test.x.shape[1:]
+    if len(shape) != 3 or shape[2] not in (1, 3) or data.test.x.dtype != np.uint8:
+        return []
+    top = max(int(data.test.x.max()), 1)
+    names = data.class_names
+    wrong = np.flatnonzero(labels != predicted)[:SHOWN_MISTAKES]
+    return [
+        {
+            "image": (data.test.x[i].astype(np.uint16) * 255 // top).astype(np.uint8),
+            "true": names[labels[i]],
+            "predicted": names[predicted[i]],
+            "index": int(i),
+        }
+        for i in wrong
+    ]
+
+
+def report(
+    outputs: Outputs, rundir: RunDir, metrics: dict[str, Any], rows: Sequence[ledger.Row], budget: Budget, board: str | None
+) -> None:
+    """Writes report.html from the outputs, the finished metrics and the ledger."""
+    ledger_rows = [
+        {
+            "step": r.step,
+            "accuracy": r.accuracy,
+            **dataclasses.asdict(r.footprint),
+            "seconds": r.seconds,
+            "verdict": ledger.verdict(r.footprint, budget),
+        }
+        for r in rows
+    ]
+    log = rundir.path / "metrics.jsonl"
+    curves = read_curves(log.read_text(encoding="utf-8")) if log.exists() else {}
+    data = ReportData(
+        quicktest=bool(metrics.get("quicktest")),
+        env=rundir.read("env.json"),
+        metrics=metrics,
+        ledger=ledger_rows,
+        budget={"board": board, "flash": budget.flash, "ram": budget.ram},
+        curves=curves,
+        **outputs.report,
+    )
+    write_report(rundir.path / "report.html", data)

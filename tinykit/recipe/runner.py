@@ -1,0 +1,502 @@
+"""Runs a recipe: data, model, steps in order, outputs; times, saves, resumes, and judges the budget."""
+
+import dataclasses
+import hashlib
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tinykit
+from tinykit.boards.table import Budget, board
+from tinykit.config.loading import ResolvedConfig, StepSpec
+from tinykit.config.sizes import format_size
+from tinykit.errors import ModelError, ParityError, TinykitError
+from tinykit.recipe import atomic, ledger
+from tinykit.recipe.console import Console
+from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
+from tinykit.recipe.registry import step_class
+from tinykit.recipe.rundir import RunDir
+from tinykit.recipe.step import MetricsLog, StepContext
+
+if TYPE_CHECKING:
+    import keras
+
+    from tinykit.data import Chain, Dataset
+    from tinykit.recipe.outputs import Outputs
+    from tinykit.recipe.step import Step
+
+_QUICKTEST = "QUICKTEST: a few samples, one epoch; no number below is a result"
+
+
+def blank_metrics() -> dict[str, Any]:
+    """Every key of metrics.json, with None for what is not known."""
+    return {
+        "task": None,
+        "data": {"source": None, "synthetic": None, "test_samples": None},
+        "accuracy": {"float": None, "integer": None, "metric": None},
+        "parity": {"keras_vs_reference": None, "tflm_vs_reference": None, "engine_vs_reference": None, "samples": None},
+        "flash": {"total": None, "weights": None, "code": None},
+        "ram": {"total": None, "arena": None, "static": None, "stack": None},
+        "macs": None,
+        "instructions": None,
+        "cycles": None,
+        "board": None,
+        "budget_met": None,
+        "tflite_bytes": None,
+        "seconds": {"total": None},
+        "seed": None,
+    }
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Lays `changes` over `base`, in place; mappings are merged key by key."""
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            merge(base[key], value)
+        else:
+            base[key] = value
+
+
+class Services:
+    """What the runner takes from the rest of the package. A test overrides methods; nothing is imported before its use."""
+
+    def prepare(self) -> None:
+        """Once, before any model is made: operations give the same result in every run."""
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+    def seed(self, seed: int) -> None:
+        """Seeds Python, NumPy and Keras."""
+        import keras
+
+        keras.utils.set_random_seed(seed)
+
+    def metrics_log(self, folder: Path) -> MetricsLog:
+        """metrics.jsonl and TensorBoard."""
+        return MetricsLog(folder / "metrics.jsonl", folder / "tensorboard")
+
+    def load_dataset(self, name: str, options: dict[str, Any], *, seed: int, quicktest: bool) -> "Dataset":
+        """See tinykit.data.registry.load_dataset."""
+        from tinykit.data.registry import load_dataset
+
+        return load_dataset(name, options, seed=seed, quicktest=quicktest)
+
+    def parse_chain(self, operations: Sequence[Any]) -> "Chain":
+        """See tinykit.data.preprocess.Chain.parse."""
+        from tinykit.data.preprocess import Chain
+
+        return Chain.parse(operations, "data.preprocess")
+
+    def build_model(self, name: str, input_shape: Sequence[int], classes: int, options: dict[str, Any]) -> "keras.Model":
+        """See tinykit.models.registry.build_model."""
+        from tinykit.models.registry import build_model
+
+        return build_model(name, tuple(input_shape), classes, options)
+
+    def load_model(self, path: str) -> "keras.Model":
+        """A user's file; see tinykit.models.load_model."""
+        from tinykit.models import load_model
+
+        return load_model(path)
+
+    def step_class(self, name: str) -> "type[Step]":
+        """See tinykit.recipe.registry.step_class."""
+        return step_class(name)
+
+    def save_step_model(self, model: "keras.Model", path: Path) -> None:
+        """Writes a `.keras` file."""
+        model.save(path)
+
+    def load_step_model(self, path: Path, step: "type[Step]") -> "keras.Model":
+        """Reads what `save_step_model` wrote after `step`."""
+        import importlib
+
+        import keras
+
+        for module in getattr(step, "saved_with", ()):
+            importlib.import_module(module)
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ModelError(f"{path}: cannot be loaded: {error}; delete its folder to run the step again") from error
+
+    def score(self, model: "keras.Model", dataset: "Dataset", chain: "Chain") -> float | None:
+        """See tinykit.recipe.score.score."""
+        from tinykit.recipe.score import score
+
+        return score(model, dataset, chain)
+
+    def footprint(self, model: "keras.Model", *, simplified: bool) -> ledger.Footprint:
+        """See tinykit.recipe.outputs.footprint."""
+        from tinykit.recipe.outputs import footprint
+
+        return footprint(model, simplified)
+
+    def finish(
+        self, model: "keras.Model", context: StepContext, rundir: RunDir, *, rows: Sequence[ledger.Row], budget: Budget
+    ) -> "Outputs":
+        """See tinykit.recipe.outputs.finish: writes and checks the outputs; its `metrics` are laid over metrics.json."""
+        from tinykit.recipe.outputs import finish
+
+        return finish(model, context, rundir, rows=rows, budget=budget)
+
+    def report(
+        self, outputs: "Outputs", rundir: RunDir, metrics: dict[str, Any], rows: Sequence[ledger.Row], budget: Budget, board: str | None
+    ) -> None:
+        """See tinykit.recipe.outputs.report: writes report.html."""
+        from tinykit.recipe.outputs import report
+
+        report(outputs, rundir, metrics, rows, budget, board)
+
+
+def run(
+    config: ResolvedConfig,
+    workdir: str | Path,
+    *,
+    quicktest: bool = False,
+    log: Callable[[str], None] | None = None,
+    command: str | None = None,
+    services: Services | None = None,
+) -> dict[str, Any]:
+    """Runs a configuration, or resumes it: `python -m tinykit.train` as a function.
+
+    Args:
+        config: from `tinykit.config.loading.load_config`.
+        workdir: the run directory; made if absent. With the same configuration, finished steps are not run again.
+        quicktest: a few samples and one epoch, to see that everything works; marks every output.
+        log: takes each line of output; None: standard output.
+        command: for command.txt; default: this process's command line.
+        services: for tests.
+
+    Returns:
+        The content of metrics.json. `budget_met` False is not an exception.
+
+    Raises:
+        ConfigError: the directory is in use, or was made with another configuration or other inputs.
+        DataError, ModelError: data or model cannot be used.
+        ParityError: two implementations of the integer network disagree; metrics.json says how much.
+        Terminated: SIGTERM; the same command resumes.
+    """
+    stop = StopFlag()
+    with stop_on_sigterm(stop), RunDir(Path(workdir)) as rundir:
+        line = command if command is not None else shlex.join(sys.orig_argv)
+        return _Run(config, rundir, quicktest, Console(log), services or Services(), stop).run(line)
+
+
+class _Run:
+    """One run in progress."""
+
+    def __init__(
+        self,
+        config: ResolvedConfig,
+        rundir: RunDir,
+        quicktest: bool,
+        console: Console,
+        services: Services,
+        stop: StopFlag,
+    ) -> None:
+        self.config = config
+        self.rundir = rundir
+        self.quicktest = quicktest
+        self.console = console
+        self.services = services
+        self.stop = stop
+        self.rows: list[ledger.Row] = []
+        self.budget = resolve_budget(config)
+        self.started = time.monotonic()
+        self._float: keras.Model | None = None
+        self._float_origin = -2
+
+    def run(self, command: str) -> dict[str, Any]:
+        """Everything, in order."""
+        remarks = self.rundir.begin(self.config, command, self.quicktest)
+        self._greet(remarks)
+        finished = self.rundir.finished_metrics()
+        if finished is not None:
+            self._restore_rows()
+            self.console.ledger(self.rows, self.budget)
+            again = self.rundir.path / "DONE"
+            self.console.line(f"nothing to do: this run is complete (to make its outputs again, delete {again})")
+            return finished
+        self.stop.check()
+        self.services.prepare()
+        metrics_log = self.services.metrics_log(self.rundir.path)
+        try:
+            return self._work(metrics_log)
+        finally:
+            metrics_log.close()
+
+    def _greet(self, remarks: Sequence[str]) -> None:
+        run = self.config.config
+        mark = "QUICKTEST  " if self.quicktest else ""
+        self.console.line(
+            f"{mark}tinykit {tinykit.__version__}  {self.config.name}  seed {run.seed}"
+            f"  steps {', '.join(step.label for step in self.config.steps)}  -> {self.rundir.path}"
+        )
+        if self.quicktest:
+            self.console.line(_QUICKTEST)
+        for note in (*self.config.notes, *remarks):
+            self.console.line(f"note: {note}")
+        if self.budget.flash is not None or self.budget.ram is not None:
+            of = f"{run.budget.board}: " if run.budget.board else ""
+            self.console.line(f"budget: {of}flash {format_size(self.budget.flash)}, RAM {format_size(self.budget.ram)}")
+        for note in self.budget.notes:
+            self.console.line(f"note: {note}")
+
+    def _work(self, metrics_log: MetricsLog) -> dict[str, Any]:
+        dataset, chain = self._data()
+        context = StepContext(
+            dataset=dataset,
+            chain=chain,
+            config=self.config,
+            seed=self.config.config.seed,
+            folder=self.rundir.path,
+            label="outputs",
+            quicktest=self.quicktest,
+            log=lambda message: self.console.line(f"  {message}"),
+            stop=self.stop,
+            show_progress=self.console.progress,
+            write_metrics=metrics_log.write,
+        )
+        model, float_accuracy = self._steps(context)
+        with atomic.replacing(self.rundir.path / "model.keras") as temporary:
+            self.services.save_step_model(model, temporary)
+        return self._outputs(model, context, float_accuracy)
+
+    def _data(self) -> "tuple[Dataset, Chain]":
+        """Loads the data, says what it is, and checks that it is what the run began with."""
+        run = self.config.config
+        dataset = self.services.load_dataset(run.data.name, run.data.options, seed=run.seed, quicktest=self.quicktest)
+        chain = self.services.parse_chain(run.data.preprocess)
+        synthetic = "  SYNTHETIC: scores mean nothing" if dataset.synthetic else ""
+        self.console.line(
+            f"data: {dataset.name} from {dataset.source}; train {len(dataset.train.y)}, val {_count(dataset.val)},"
+            f" test {len(dataset.test.y)} samples; split sha256 {dataset.split_sha256[:12]}{synthetic}"
+        )
+        inputs = {"split_sha256": dataset.split_sha256, "model_sha256": None}
+        if run.model.path is not None:
+            inputs["model_sha256"] = _sha256(Path(run.model.path))
+        self.rundir.check_inputs(inputs)
+        return dataset, chain
+
+    def _first_model(self, dataset: "Dataset", chain: "Chain") -> "keras.Model":
+        run = self.config.config
+        self.services.seed(run.seed)
+        if run.model.path is not None:
+            return self.services.load_model(run.model.path)
+        if run.model.name is None:
+            raise ModelError("the configuration names no model")
+        shape = chain.output_shape(dataset.train.x.shape[1:])
+        return self.services.build_model(run.model.name, shape, len(dataset.class_names), run.model.options)
+
+    def _restore_rows(self) -> int:
+        """Takes the rows of the steps that are finished; returns their number."""
+        for index, step in enumerate(self.config.steps):
+            report = self.rundir.step_report(index, step.label)
+            if report is None:
+                break
+            self.rows.append(ledger.Row.from_report(step.label, report))
+        return len(self.rows)
+
+    def _model_file(self, index: int) -> Path:
+        return self.rundir.step_folder(index, self.config.steps[index].label) / "model.keras"
+
+    def _saved(self, index: int) -> "keras.Model":
+        """The model that step `index` left; a fresh object."""
+        return self.services.load_step_model(self._model_file(index), self.services.step_class(self.config.steps[index].name))
+
+    def _steps(self, context: StepContext) -> "tuple[keras.Model, float | None]":
+        """Runs what is not finished; returns the last model and the float model's accuracy."""
+        steps = self.config.steps
+        done = self._restore_rows()
+        if done:
+            self.console.line(f"resuming: {', '.join(row.step for row in self.rows)} done before")
+        model = self._saved(done - 1) if done else self._first_model(context.dataset, context.chain)
+        if not done:
+            self._check_steps(model)
+        trained = [index for index, step in enumerate(steps) if step.name == "train"]
+        if not trained and self.config.config.model.path is None:
+            self.console.line("note: the recipe has no train step and the model no weights of its own; its weights are random")
+        for index in range(len(steps)):
+            if index >= done:
+                context.float_model = self._float_model(trained, index, context)
+                model = self._step(index, model, context)
+        context.float_model = self._float_model(trained, len(steps), context)
+        if trained:
+            return model, self.rows[trained[-1]].accuracy
+        return model, self.services.score(context.float_model, context.dataset, context.chain)
+
+    def _check_steps(self, model: "keras.Model") -> None:
+        """Lets every step say, before the first one works, what it cannot do with this model; all problems at once."""
+        problems: list[str] = []
+        for step in self.config.steps:
+            check = getattr(self.services.step_class(step.name)(), "check", None)
+            if check is not None:
+                try:
+                    check(model)
+                except TinykitError as error:
+                    problems += error.problems
+        if problems:
+            raise ModelError(list(dict.fromkeys(problems)))
+
+    def _float_model(self, trained: Sequence[int], index: int, context: StepContext) -> "keras.Model | None":
+        """What `context.float_model` is for step `index`: as the last `train` before it left it, else as loaded."""
+        origin = max((number for number in trained if number < index), default=-1)
+        if origin != self._float_origin:
+            self._float_origin = origin
+            if origin >= 0:
+                self._float = self._saved(origin)
+            elif not trained or self.config.config.model.path is not None:
+                self._float = self._first_model(context.dataset, context.chain)
+        return self._float
+
+    def _step(self, index: int, model: "keras.Model", context: StepContext) -> "keras.Model":
+        """Runs one step, saves its model and report, and adds its row."""
+        spec = self.config.steps[index]
+        self.stop.check()
+        self.console.line(f"step {index + 1}/{len(self.config.steps)} {spec.label}{_shown_options(spec)}")
+        kind = self.services.step_class(spec.name)
+        seed = (self.config.config.seed + 7919 * (index + 1)) % 2**31
+        self.services.seed(seed)
+        own = dataclasses.replace(context, seed=seed, folder=self.rundir.step_folder(index, spec.label), label=spec.label)
+        begun = time.monotonic()
+        result = kind().run(model, kind.Options.model_validate(spec.options), own)
+        seconds = round(time.monotonic() - begun, 3)
+        model = result.model if result.model is not None else model
+        with atomic.replacing(own.folder / "model.keras") as temporary:
+            self.services.save_step_model(model, temporary)
+        self.stop.check()
+        accuracy = self.services.score(model, context.dataset, context.chain)
+        row = ledger.Row(spec.label, accuracy, self._footprint(model), seconds)
+        self.rows.append(row)
+        self.rundir.finish_step(index, spec.label, {"step": spec.name, "options": spec.options, **row.to_dict(), "report": result.report})
+        values = {"seconds": seconds} if accuracy is None else {"test_accuracy": accuracy, "seconds": seconds}
+        own.write_metrics(spec.label, values, None)
+        self.console.line(
+            f"done {index + 1}/{len(self.config.steps)} {spec.label}: test accuracy {ledger.format_accuracy(accuracy)}, {seconds:.1f} s"
+        )
+        return model
+
+    def _footprint(self, model: "keras.Model") -> ledger.Footprint:
+        """Sizes for the ledger; unknown where the network cannot be made an integer one, which the outputs will explain."""
+        try:
+            return self.services.footprint(model, simplified=self.config.config.simplify)
+        except TinykitError as error:
+            self.console.line(f"note: size not known: {error.problems[0]}")
+            return ledger.Footprint()
+
+    def _outputs(self, model: "keras.Model", context: StepContext, float_accuracy: float | None) -> dict[str, Any]:
+        """Makes and checks the outputs, writes metrics.json, and shows the ledger."""
+        self.stop.check()
+        self.console.line("outputs")
+        last = self.rows[-1].footprint
+        metrics = blank_metrics()
+        merge(
+            metrics,
+            {
+                "task": self.config.config.task,
+                "data": {
+                    "source": context.dataset.source,
+                    "synthetic": bool(context.dataset.synthetic),
+                    "test_samples": len(context.dataset.test.y),
+                },
+                "accuracy": {"float": float_accuracy, "metric": None if float_accuracy is None else "top1"},
+                "macs": last.macs,
+                "board": self.config.config.budget.board,
+                "tflite_bytes": last.tflite_bytes,
+                "seconds": {row.step: row.seconds for row in self.rows},
+                "seed": self.config.config.seed,
+            },
+        )
+        begun = time.monotonic()
+        failed: ParityError | None = None
+        outputs: Outputs | None = None
+        try:
+            outputs = self.services.finish(model, context, self.rundir, rows=tuple(self.rows), budget=self.budget)
+            merge(metrics, outputs.metrics)
+        except ParityError as error:
+            failed = error
+        metrics["seconds"]["outputs"] = round(time.monotonic() - begun, 3)
+        earlier = sum(row.seconds for row in self.rows if row.resumed)
+        metrics["seconds"]["total"] = round(time.monotonic() - self.started + earlier, 3)
+        met, judged = self._judge(metrics)
+        metrics["budget_met"] = met
+        if self.quicktest:
+            metrics["quicktest"] = True
+        failed = failed or _parity_failure(metrics["parity"])
+        self.rundir.write_metrics(metrics)
+        if outputs is not None:
+            self.services.report(outputs, self.rundir, metrics, tuple(self.rows), self.budget, self.config.config.budget.board)
+        if failed is None:
+            self.rundir.finish()
+        self.console.ledger(self.rows, self.budget)
+        if failed is not None:
+            raise failed
+        if judged:
+            self.console.line(judged)
+        if self.quicktest:
+            self.console.line(_QUICKTEST.replace("below", "above"))
+        self.console.line(f"done: {self.rundir.path / 'metrics.json'}")
+        return metrics
+
+    def _judge(self, metrics: dict[str, Any]) -> tuple[bool | None, str]:
+        """Whether the result fits, by measured sizes where there are any, and the line that says so."""
+        flash, ram = metrics["flash"]["total"], metrics["ram"]["total"]
+        parts = []
+        sizes: list[int | None] = []
+        for kind, measured, estimate, limit in (
+            ("flash", flash, metrics["tflite_bytes"], self.budget.flash),
+            ("RAM", ram, self.rows[-1].footprint.ram_bytes, self.budget.ram),
+        ):
+            used = measured if measured is not None else estimate
+            sizes.append(used)
+            if limit is not None:
+                how = "" if measured is not None else " (the .tflite alone)" if kind == "flash" else " (estimated)"
+                parts.append(f"{kind} {format_size(used)}{how if used is not None else ' (unknown)'} of {format_size(limit)}")
+        met = ledger.budget_met(sizes[0], sizes[1], self.budget)
+        word = {True: "met", False: "NOT met", None: "not judged"}[met]
+        return met, f"budget {word}: {', '.join(parts)}" if parts else ""
+
+
+def resolve_budget(config: ResolvedConfig) -> Budget:
+    """The limits in bytes: as configured, else the board's default (capacity minus reserve), else None."""
+    wanted = config.config.budget
+    default = board(wanted.board).budget() if wanted.board is not None else Budget(None, None)
+    notes = default.notes if wanted.ram is None or wanted.flash is None else ()
+    return Budget(
+        wanted.flash if wanted.flash is not None else default.flash,
+        wanted.ram if wanted.ram is not None else default.ram,
+        notes,
+    )
+
+
+def _parity_failure(parity: dict[str, Any]) -> ParityError | None:
+    wrong = {key: value for key, value in parity.items() if key != "samples" and value}
+    if not wrong:
+        return None
+    return ParityError([f"parity: {key}: {value} elements differ over {parity['samples']} samples" for key, value in wrong.items()])
+
+
+def _shown_options(spec: StepSpec) -> str:
+    shown = [f"{key}={value}" for key, value in spec.options.items() if isinstance(value, (int, float, str))]
+    return f": {' '.join(shown)}" if shown else ""
+
+
+def _count(split: Any) -> int:
+    return 0 if split is None else len(split.y)
+
+
+def _sha256(path: Path) -> str:
+    """Hash of a file, or of all files of a folder (a SavedModel) in order of their names."""
+    digest = hashlib.sha256()
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

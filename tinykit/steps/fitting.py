@@ -1,0 +1,252 @@
+"""The training loop that every training step shares: schedule, checkpoints, resume, early stop."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tinykit.errors import ModelError
+from tinykit.recipe import atomic
+from tinykit.recipe.step import StepContext
+
+if TYPE_CHECKING:
+    import keras
+
+
+class FitOptions(BaseModel):
+    """Options of every step that trains."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    epochs: int = Field(default=20, ge=1, le=100_000, description="passes over the training split")
+    learning_rate: float = Field(default=1e-3, gt=0, le=100, description="the highest of the schedule")
+    schedule: Literal["cosine", "constant", "step"] = Field(
+        default="cosine", description="after the warm-up: cosine to 0, constant, or a tenth at 1/2 and again at 3/4"
+    )
+    warmup_epochs: float = Field(default=0.0, ge=0, le=1000, description="linear rise from 0")
+    loss: Literal["auto", "mse"] = Field(default="auto", description="auto: cross entropy; mse: the input is the target")
+    batch_size: int | None = Field(default=None, ge=1, le=65536, description="null: data.batch_size")
+    patience: int | None = Field(default=None, ge=1, description="stop after so many epochs without a better val value")
+    keep: Literal["best", "last"] = Field(default="best", description="which epoch's weights, judged on val")
+
+
+def learning_rate_at(step: int, steps: int, options: FitOptions) -> float:
+    """The learning rate of one batch.
+
+    Args:
+        step: number of the batch since the beginning of training, from 0.
+        steps: batches of the whole training.
+        options: peak, schedule and warm-up.
+
+    Returns:
+        During the warm-up peak * (step + 1) / warm-up batches; then with t the done share of the rest, 0 to 1:
+        peak * (1 + cos(pi t)) / 2, peak, or peak / 1, 10, 100 for t below 1/2, 3/4 and 1.
+    """
+    warmup = min(round(steps * options.warmup_epochs / options.epochs), steps)
+    if step < warmup:
+        return options.learning_rate * (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - warmup)
+    if options.schedule == "cosine":
+        return options.learning_rate * (1 + math.cos(math.pi * share)) / 2
+    if options.schedule == "step":
+        return options.learning_rate * (1.0 if share < 0.5 else 0.1 if share < 0.75 else 0.01)
+    return options.learning_rate
+
+
+class Checkpoint:
+    """What an interrupted training goes on with: state.json names the weights (with the optimizer's) of the last epoch.
+
+    Weights are written under a new name first, then state.json is replaced, then old weights are deleted: a kill at any
+    moment leaves a state whose files exist.
+
+    Attributes:
+        epoch: finished epochs.
+        best: score of the best epoch so far, None before the first; compared in order, higher is better.
+        best_epoch: the epoch it belongs to, from 0.
+        waited: epochs since then.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = folder / "state.json"
+        self.epoch = 0
+        self.best: list[float] | None = None
+        self.best_epoch: int | None = None
+        self.waited = 0
+
+    def resume(self, model: "keras.Model") -> bool:
+        """Restores weights and optimizer, if there is a state. Returns whether there was."""
+        try:
+            state = json.loads(self._file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self._folder / f"last-{state['epoch']:05d}.weights.h5")
+        self.epoch, self.best = state["epoch"], state["best"]
+        self.best_epoch, self.waited = state["best_epoch"], state["waited"]
+        return True
+
+    def save(self, model: "keras.Model", epoch: int, value: list[float], keep_best: bool) -> None:
+        """Stores the state after `epoch` (from 0) with the score `value`, such as [accuracy, -loss] on val."""
+        better = self.best is None or value > self.best
+        if better:
+            self.best, self.best_epoch, self.waited = value, epoch, 0
+        else:
+            self.waited += 1
+        self.epoch = epoch + 1
+        names = [f"last-{self.epoch:05d}.weights.h5"]
+        if keep_best and self.best_epoch is not None:
+            names.append(f"best-{self.best_epoch:05d}.weights.h5")
+        for name in names:
+            if not (self._folder / name).exists() or (better and name.startswith("best")) or name.startswith("last"):
+                with atomic.replacing(self._folder / name) as temporary:
+                    model.save_weights(temporary)
+        state = {"epoch": self.epoch, "best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+        atomic.write_json(self._file, state)
+        for file in self._folder.glob("*.weights.h5"):
+            if file.name not in names:
+                file.unlink(missing_ok=True)
+
+    def load_best(self, model: "keras.Model") -> None:
+        """Puts the best epoch's weights into `model`, if one was kept."""
+        if self.best_epoch is not None:
+            model.load_weights(self._folder / f"best-{self.best_epoch:05d}.weights.h5")
+
+    def remove(self) -> None:
+        """Deletes everything that only a resume needs."""
+        self._file.unlink(missing_ok=True)
+        for file in self._folder.glob("*.weights.h5"):
+            file.unlink(missing_ok=True)
+
+
+def reseed(model: "keras.Model", seed: int, epoch: int) -> None:
+    """Starts the random layers of `model` (dropout) from (seed, layer, epoch), because Keras does not save their state.
+
+    A training that is resumed at an epoch then draws what an uninterrupted one would have drawn.
+    """
+    import keras
+
+    generators = [
+        value
+        for layer in model._flatten_layers(include_self=False)
+        for value in vars(layer).values()
+        if isinstance(value, keras.random.SeedGenerator)
+    ]
+    for number, generator in enumerate(generators):
+        generator.state.assign([(seed + 7919 * number) % 2**32, (epoch << 20) % 2**32])
+
+
+def uncompiled(model: "keras.Model") -> "keras.Model":
+    """The same network without optimizer and loss, so that its file holds the network alone."""
+    clean = type(model).from_config(model.get_config())
+    clean.set_weights(model.get_weights())
+    return clean
+
+
+def fit(model: "keras.Model", options: FitOptions, context: StepContext) -> dict[str, Any]:
+    """Trains a compiled model, from where an interrupted run of the same step stopped.
+
+    Bit for bit the same in two runs with one seed on one machine, also when interrupted and resumed.
+
+    Returns:
+        epochs, kept_epoch and the last epoch's values.
+
+    Raises:
+        ModelError: the loss became NaN.
+        Terminated: SIGTERM; goes on after the last finished epoch when run again.
+    """
+    options = options.model_copy(update={"epochs": 1}) if context.quicktest else options
+    checkpoint = Checkpoint(context.folder)
+    if checkpoint.resume(model):
+        context.log(f"goes on after epoch {checkpoint.epoch}/{options.epochs}")
+    values = _run_epochs(model, options, context, checkpoint)
+    if options.keep == "best":
+        checkpoint.load_best(model)
+    kept = checkpoint.best_epoch if options.keep == "best" and checkpoint.best_epoch is not None else checkpoint.epoch - 1
+    context.log(f"kept the weights of epoch {kept + 1}/{checkpoint.epoch}")
+    checkpoint.remove()
+    return {"epochs": checkpoint.epoch, "kept_epoch": kept + 1, "last_epoch": values}
+
+
+def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext, checkpoint: Checkpoint) -> dict[str, float]:
+    """Trains from the checkpoint's epoch on; returns the last epoch's values."""
+    if _finished(options, checkpoint):
+        return {}
+    # repeat and explicit steps: without them Keras 3.15 makes two iterators an epoch, and the order of a resumed run would differ.
+    batch_size = options.batch_size or context.config.config.data.batch_size
+    common: dict[str, Any] = {"batch_size": batch_size, "repeat": True}
+    train = context.batches("train", shuffle=True, augment=True, first_epoch=checkpoint.epoch, **common)
+    val = context.batches("val", **common) if len(context.dataset.val) else None
+    if options.loss == "mse":
+        train = train.map(lambda x, y: (x, x))
+        val = val.map(lambda x, y: (x, x)) if val is not None else None
+    steps = math.ceil(len(context.dataset.train) / batch_size)
+    callback = _epoch_callback(options, context, checkpoint, steps)
+    model.fit(
+        train,
+        validation_data=val,
+        steps_per_epoch=steps,
+        validation_steps=math.ceil(len(context.dataset.val) / batch_size) if val is not None else None,
+        initial_epoch=checkpoint.epoch,
+        epochs=options.epochs,
+        verbose=0,
+        shuffle=False,
+        callbacks=[*context.callbacks(), callback],
+    )
+    values: dict[str, float] = callback.values
+    return values
+
+
+def _finished(options: FitOptions, checkpoint: Checkpoint) -> bool:
+    patience = options.patience is not None and checkpoint.waited >= options.patience
+    return checkpoint.epoch >= options.epochs or patience
+
+
+def _judged(values: dict[str, float]) -> list[float]:
+    """What makes one epoch better than another: accuracy, then a lower loss; on val, or on train where there is no val."""
+    prefix = "val_" if "val_loss" in values else ""
+    accuracy = [values[f"{prefix}accuracy"]] if f"{prefix}accuracy" in values else []
+    return [*accuracy, -values[f"{prefix}loss"]]
+
+
+def _epoch_callback(options: FitOptions, context: StepContext, checkpoint: Checkpoint, steps: int) -> Any:
+    """A Keras callback: learning rate of each batch; after each epoch a line, metrics, checkpoint and early stop."""
+    import keras
+
+    class EpochCallback(keras.callbacks.Callback):
+        """See `_epoch_callback`."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.values: dict[str, float] = {}
+            self._epoch = 0
+
+        def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            """Remembers the epoch, and starts dropout from it."""
+            self._epoch = epoch
+            reseed(self.model, context.seed, epoch)
+
+        def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            """Sets the learning rate."""
+            rate = learning_rate_at(self._epoch * steps + batch, options.epochs * steps, options)
+            self.model.optimizer.learning_rate.assign(rate)
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            """Reports, stores, and stops early if wished."""
+            self.values = {key: float(value) for key, value in (logs or {}).items()}
+            if not math.isfinite(self.values["loss"]):
+                raise ModelError(
+                    f"{context.label}: the loss is {self.values['loss']} in epoch {epoch + 1}; training diverged:"
+                    f" lower steps.{context.label}.learning_rate (now {options.learning_rate}) or add warmup_epochs"
+                )
+            shown = "  ".join(f"{key} {value:.4f}" for key, value in self.values.items())
+            context.log(f"epoch {epoch + 1}/{options.epochs}  {shown}")
+            context.metrics(step=epoch, epoch=epoch + 1, **self.values)
+            checkpoint.save(self.model, epoch, _judged(self.values), options.keep == "best")
+            if _finished(options, checkpoint) and epoch + 1 < options.epochs:
+                context.log(f"stops: no better on val for {checkpoint.waited} epochs")
+                self.model.stop_training = True
+
+    return EpochCallback()

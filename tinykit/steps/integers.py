@@ -1,0 +1,92 @@
+"""What the steps that make an integer network share: options, building, calibration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from tinykit.errors import ModelError
+from tinykit.recipe.step import StepContext
+
+if TYPE_CHECKING:
+    import keras
+
+    from tinykit.quant.convert import InputRange
+    from tinykit.quant.model import QuantizedModel
+
+
+class CalibrationOptions(BaseModel):
+    """Options that `ptq` and `quantize` have in common."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    calibration_samples: int = Field(default=512, ge=1, le=100_000, description="training samples that the ranges come from")
+    calibration: Literal["mse", "minmax"] = Field(default="mse", description="mse: least squared error; minmax: no clipping")
+    bias_correction: bool = Field(default=True, description="take the mean error of weight rounding out of the biases")
+
+
+def input_range(context: StepContext) -> InputRange:
+    """How the network's input is quantised: without error where preprocessing maps raw 8-bit integers by one scale and offset, else from
+    the least and largest value of the training split."""
+    from tinykit.quant.convert import InputRange
+
+    x = context.dataset.train.x
+    affine = context.chain.affine(x.dtype)
+    if affine is not None and x.dtype == np.uint8:
+        exact = InputRange.from_affine(*affine)
+        if exact is not None:
+            return exact
+    if affine is not None and x.dtype == np.int8:
+        scale, offset = affine
+        zero = -offset / scale
+        if abs(zero - round(zero)) < 1e-3 and -128 <= round(zero) <= 127:
+            return InputRange(float(np.float32(scale)), int(round(zero)))
+    extremes = [context.chain.apply(x[i : i + 1024]) for i in range(0, len(x), 1024)]
+    low, high = min(float(e.min()) for e in extremes), max(float(e.max()) for e in extremes)
+    if not np.isfinite([low, high]).all():
+        raise ModelError("the preprocessed training samples contain NaN or infinity; check data.preprocess")
+    return InputRange.from_samples(np.array([low, high]))
+
+
+def check_layers(model: keras.Model) -> None:
+    """Raises ModelError with every layer that has no exact integer counterpart."""
+    from tinykit.quant.fuse import fuse
+
+    fuse(model)
+
+
+def quantized_model(model: keras.Model, options: CalibrationOptions, context: StepContext, batch_norm: str = "frozen") -> QuantizedModel:
+    """The integer network of a float model, calibrated on training samples.
+
+    Raises:
+        ModelError: unsupported layers, or a model that is quantised already.
+    """
+    from tinykit.quant.calibrate import calibrate, correct_biases
+    from tinykit.quant.convert import build_quantized
+    from tinykit.quant.model import QuantizedModel
+
+    if isinstance(model, QuantizedModel):
+        raise ModelError(f"step {context.label}: the model is an integer network already; one of `quantize` and `ptq` is enough")
+    quantized = build_quantized(model, input_range(context), batch_norm)
+    train = context.dataset.train.x
+    count = min(options.calibration_samples, len(train))
+    chosen = np.sort(np.random.default_rng(context.seed).choice(len(train), count, replace=False))
+    samples = [context.chain.apply(train[chosen[i : i + 128]]) for i in range(0, count, 128)]
+    calibrate(quantized, samples, options.calibration, context.seed)
+    if options.bias_correction:
+        correct_biases(quantized)
+    context.log(f"calibrated {len(quantized.quantizers)} scales on {count} training samples")
+    return quantized
+
+
+def describe(quantized: QuantizedModel) -> dict[str, Any]:
+    """Plain facts about a quantised model for a step's report."""
+    layers = quantized.weighted_layers()
+    return {
+        "operations": len(quantized.nodes),
+        "weights": int(sum(np.prod(n.kernel_shape) for n in layers)),
+        "weight_bits": sorted({n.weight_bits for n in layers}),
+        "activation_bits": sorted({q.bits for q in quantized.quantizers}),
+    }

@@ -1,0 +1,41 @@
+"""Post-training quantisation: an int8 network by calibration alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from tinykit.recipe.step import StepContext, StepResult
+from tinykit.steps.integers import CalibrationOptions, check_layers, describe, quantized_model
+
+if TYPE_CHECKING:
+    import keras
+
+
+class PtqOptions(CalibrationOptions):
+    """Options of `ptq`."""
+
+
+class Ptq:
+    """Makes the integer network of a float model without training it: ranges from training samples, biases corrected for the mean error
+    that weight rounding causes (Nagel et al. 2019).
+
+    Example:
+        {ptq: {calibration_samples: 512}}
+    """
+
+    name: ClassVar[str] = "ptq"
+    Options: ClassVar[type[PtqOptions]] = PtqOptions
+    saved_with: ClassVar[tuple[str, ...]] = ("tinykit.quant.model",)
+
+    def check(self, model: keras.Model) -> None:
+        """Raises ModelError with every layer that has no exact integer counterpart; called before any step runs."""
+        check_layers(model)
+
+    def run(self, model: keras.Model, options: PtqOptions, context: StepContext) -> StepResult:
+        """See tinykit.recipe.step.Step.
+
+        Raises:
+            ModelError: layers without an exact integer counterpart.
+        """
+        quantized = quantized_model(model, options, context)
+        return StepResult(quantized, describe(quantized))

@@ -1,0 +1,85 @@
+"""Integer-exact quantisation-aware training: what the last epoch scores is what the board computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from tinykit.recipe.step import StepContext, StepResult
+from tinykit.steps.fitting import FitOptions, fit, uncompiled
+from tinykit.steps.integers import CalibrationOptions, check_layers, describe, quantized_model
+from tinykit.steps.train import ends_in_softmax
+
+if TYPE_CHECKING:
+    import keras
+
+    from tinykit.quant.model import QuantizedModel
+
+
+class QuantizeOptions(CalibrationOptions, FitOptions):
+    """Options of `quantize`."""
+
+    epochs: int = Field(default=2, ge=0, le=100_000, description="passes over the training split; 0: calibration only")
+    learning_rate: float = Field(default=2e-4, gt=0, le=100, description="of Adam, the highest of the schedule")
+    distill: float = Field(default=0.7, ge=0, le=1, description="share of the loss that compares with the float model's logits")
+    temperature: float = Field(default=2.0, gt=0, le=100, description="of the distillation")
+    batch_norm: Literal["frozen", "update"] = Field(
+        default="frozen", description="frozen: folded for good; update: gamma, beta and moving statistics go on learning"
+    )
+
+
+class Quantize:
+    """Trains the int8 network itself. The forward pass is the board's integer arithmetic, activations and weights have learned steps
+    (LSQ, Esser et al. 2020), and the float model may guide it by its logits (Hinton et al. 2015).
+
+    Example:
+        {quantize: {epochs: 2, learning_rate: 0.0002, distill: 0.7}}
+    """
+
+    name: ClassVar[str] = "quantize"
+    Options: ClassVar[type[QuantizeOptions]] = QuantizeOptions
+    saved_with: ClassVar[tuple[str, ...]] = ("tinykit.quant.model",)
+
+    def check(self, model: keras.Model) -> None:
+        """Raises ModelError with every layer that has no exact integer counterpart; called before any step runs."""
+        check_layers(model)
+
+    def run(self, model: keras.Model, options: QuantizeOptions, context: StepContext) -> StepResult:
+        """See tinykit.recipe.step.Step.
+
+        Raises:
+            ModelError: layers without an exact integer counterpart; the loss became NaN.
+            Terminated: SIGTERM; goes on after the last finished epoch when run again.
+        """
+        teacher = _teacher(context.float_model if context.float_model is not None else model) if options.distill else None
+        quantized = quantized_model(model, options, context, options.batch_norm)
+        values = self._train(quantized, options, context, teacher) if options.epochs else {}
+        return StepResult(uncompiled(quantized), {**describe(quantized), **values})
+
+    def _train(
+        self, quantized: QuantizedModel, options: QuantizeOptions, context: StepContext, teacher: Callable[[Any], Any] | None
+    ) -> dict[str, Any]:
+        import keras
+
+        autoencoder = options.loss == "mse"
+        loss = "mse" if autoencoder else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        metrics = [] if autoencoder else ["accuracy"]
+        weight = 0.0 if autoencoder else options.distill
+        quantized.compile(keras.optimizers.Adam(options.learning_rate), loss, metrics=metrics, jit_compile=False)
+        with quantized.training_on_logits(teacher, weight, options.temperature):
+            return fit(quantized, options, context)
+
+
+def _teacher(model: keras.Model) -> Callable[[Any], Any]:
+    """x -> logits of a float model; the logarithm of probabilities serves as logits, as they differ by a constant a sample."""
+    import tensorflow as tf
+
+    probabilities = ends_in_softmax(model)
+
+    def logits(x: Any) -> Any:
+        y = model(x, training=False)
+        return tf.math.log(tf.maximum(y, 1e-12)) if probabilities else y
+
+    return logits

@@ -1,0 +1,124 @@
+"""Trains and compresses a network from a configuration, and proves that the integer network is what was trained.
+
+Examples:
+  python -m tinykit.train --config digits
+  python -m tinykit.train --config cifar10 --quicktest
+  python -m tinykit.train --config cifar10.yaml --workdir runs/small --seed 1 --set steps.train.epochs=5 --set recipe=ptq
+  python -m tinykit.train --config digits --set model.path=my_model.keras
+  python -m tinykit.train --flagfile=job.flags
+
+The same command with the same --workdir resumes. Exit codes: 0 done, 2 bad input, configuration or a workdir in use,
+3 the budget was not met, 4 parity failed, 130 interrupted, 143 ended by SIGTERM.
+"""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from absl import app, flags
+
+from tinykit.config.loading import ResolvedConfig, available, load_config
+from tinykit.config.schema import json_schema
+from tinykit.errors import BudgetError, ConfigError, TinykitError
+
+if TYPE_CHECKING:
+    from tinykit.recipe.runner import Services
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("config", None, "Configuration: a path, or a name in configs/ here or in the package.")
+flags.DEFINE_string("workdir", None, "Run directory. Default: runs/<config's name>, with -quicktest if that is given.")
+flags.DEFINE_integer("seed", None, "Seed of everything random; replaces the configuration's.", lower_bound=0)
+flags.DEFINE_multi_string("set", [], "Replaces one value of the configuration, a.b=value; may be repeated.")
+flags.DEFINE_bool("quicktest", False, "Runs everything in about a minute on a few samples; its numbers are no results.")
+flags.DEFINE_bool("print_schema", False, "Prints the JSON Schema of a configuration, for editors, and ends.")
+
+
+def _print_schema() -> None:
+    from tinykit.recipe.registry import step_class, step_names
+
+    options = {}
+    for name in step_names():
+        try:
+            options[name] = step_class(name).Options
+        except ConfigError as error:
+            print(f"note: {error}", file=sys.stderr)
+    print(json.dumps(json_schema(options), indent=2))
+
+
+def _config(arguments: Sequence[str]) -> ResolvedConfig:
+    """The configuration that the flags ask for; raises ConfigError with every problem."""
+    problems = []
+    for argument in arguments:
+        hint = f"; did you mean --config={argument}?" if argument.endswith((".yaml", ".yml")) and not FLAGS.config else ""
+        problems.append(f"unexpected argument {argument!r}{hint}")
+    if FLAGS.config is None and not problems:
+        problems.append(f"--config is missing; shipped configurations: {', '.join(available('configs'))}")
+    if problems:
+        raise ConfigError(problems)
+    return load_config(FLAGS.config, FLAGS["set"].value, seed=FLAGS.seed)
+
+
+def train(config: ResolvedConfig, workdir: str, *, quicktest: bool = False, command: str, services: "Services | None" = None) -> None:
+    """Runs a configuration; `tinykit.recipe.runner.run` is the library's function.
+
+    Raises:
+        BudgetError: the result does not fit the budget; everything has been written.
+        TinykitError: see `tinykit.recipe.runner.run`.
+    """
+    from tinykit.recipe.runner import run
+
+    metrics = run(config, workdir, quicktest=quicktest, command=command, services=services)
+    if metrics["budget_met"] is False:
+        raise BudgetError(f"the budget is not met; see the lines above and {os.path.join(workdir, 'metrics.json')}")
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Does `work`; prints what a user can act on as `error: ...` lines. Returns the exit code of the program."""
+    try:
+        work()
+    except TinykitError as error:
+        sys.stdout.flush()
+        for problem in error.problems:
+            print(problem if problem.startswith("  ") else f"error: {problem}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        print("interrupted; the same command resumes", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _work(argv: Sequence[str]) -> None:
+    if FLAGS.print_schema:
+        _print_schema()
+        return
+    config = _config(argv[1:])
+    workdir = FLAGS.workdir or os.path.join("runs", config.name + ("-quicktest" if FLAGS.quicktest else ""))
+    from tinykit.recipe.quiet import import_tensorflow
+
+    import_tensorflow()
+    train(config, workdir, quicktest=FLAGS.quicktest, command=shlex.join(["python", "-m", "tinykit.train", *sys.argv[1:]]))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Does what the flags say and ends the program."""
+    sys.exit(exit_code(lambda: _work(argv)))
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the flags; a wrong one ends the program with exit code 2 and no traceback, --help with 0."""
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {error}; --help lists the flags", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)
