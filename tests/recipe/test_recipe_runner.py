@@ -12,8 +12,9 @@ import fakes
 import pytest
 
 import tinykit
+from tinykit import atomic
 from tinykit.errors import ConfigError, ModelError, ParityError, TinykitError
-from tinykit.recipe import atomic, rundir
+from tinykit.recipe import rundir
 from tinykit.recipe.runner import blank_metrics, run
 
 HERE = Path(__file__).resolve().parent

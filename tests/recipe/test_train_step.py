@@ -121,7 +121,7 @@ def test_a_checkpoint_survives_a_kill_at_any_moment(monkeypatch):
     model.optimizer.build(model.trainable_variables)
     checkpoint = Checkpoint(made.folder)
     checkpoint.save(model, 0, [0.5, -1.0], keep_best=True)
-    monkeypatch.setattr("tinykit.recipe.atomic.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("tinykit.atomic.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(model, 1, [0.6, -1.0], keep_best=True)
     again = Checkpoint(made.folder)

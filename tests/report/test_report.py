@@ -204,7 +204,7 @@ def test_auc_is_no_percentage():
     data.metrics["accuracy"] = {"float": 0.91, "integer": 0.905, "metric": "auc"}
     text = Outline(render_report(data)).text
     assert "0.9050" in text
-    assert "-0.0050 against float" in text
+    assert "−0.0050 against float" in text
     assert "interval" not in text
 
 
@@ -234,6 +234,16 @@ def test_peak_that_two_ops_share():
     text = Outline(render_report(ReportData("x", memory=steps))).text
     assert "The peak is at first" in text
     assert "second needs just as much" in text
+
+
+def test_long_names_of_converters_are_cut_in_the_middle():
+    name = "model/activation_2/Relu;model/batch_normalization_2/FusedBatchNormV3;model/conv2d_1/BiasAdd"
+    text = render_report(ReportData("x", memory=[{"op": "a" * 99, "total": 64, "tensors": {name: 64}}]))
+    visible = Outline(text).text
+    assert "model/activation_2/Relu 64 B" in visible
+    assert "FusedBatchNorm" not in visible
+    assert "a" * 99 not in visible
+    assert f'title="{name}"' in text
 
 
 def test_layers_come_largest_first():

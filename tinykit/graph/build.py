@@ -15,6 +15,8 @@ from tinykit.errors import ModelError
 from tinykit.graph import fixedpoint as fp
 from tinykit.graph import ir
 
+# (scale, zero point) that the format prescribes for an output, because kernels do not look at it
+FIXED_OUTPUT = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0)}
 ACTIVATIONS = ("none", "relu", "relu6", "relu_n1_to_1")
 
 
@@ -106,6 +108,16 @@ def function_table(function: str, x: ir.Tensor, y: ir.Tensor, alpha: float = 0.0
         raise ModelError(f"no integer table for {function!r}; there are {', '.join(sorted(_TABLES))}") from None
     stored = np.arange(-128, 128, dtype=np.int64)
     return build(stored - x.zero_point, x, y, alpha).astype(np.int8)
+
+
+def expect_fixed_output(label: str, y: ir.Tensor, function: str) -> None:
+    """Refuses another output scale or zero point than the prescribed one. Raises ModelError, which starts with `label`."""
+    wanted = FIXED_OUTPUT.get(function)
+    if wanted is not None and (y.scale, y.zero_point) != wanted:
+        raise ModelError(
+            f"{label}: output {y.name!r} has scale {y.scale:g} and zero point {y.zero_point}; "
+            f"the format prescribes {wanted[0]:g} and {wanted[1]}"
+        )
 
 
 def table_functions() -> Sequence[str]:

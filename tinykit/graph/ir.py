@@ -149,8 +149,7 @@ class FullyConnected(Weighted):
 @dataclass
 class Binary(Op):
     """ADD and SUB of two tensors with broadcasting, as TFLM does them: both inputs are shifted left by `left_shift`, scaled to twice the
-    larger
-    scale, added, scaled to the output. multipliers/shifts: (input 1, input 2, output)."""
+    larger scale, added, scaled to the output. multipliers/shifts: (input 1, input 2, output)."""
 
     multipliers: tuple[int, int, int]
     shifts: tuple[int, int, int]
@@ -383,38 +382,41 @@ class Graph:
 
     def validate(self) -> None:
         """Raises ModelError with every structural problem: unknown or doubly written tensors, order, ranges of weights and parameters."""
-        problems = list(_problems(self))
+        empty = [t for t in self.tensors.values() if min(t.shape, default=1) < 1]
+        problems = [f"tensor {t.name!r} has shape {list(t.shape)}, which is empty" for t in empty]
+        problems += _problems(self)
         if problems:
             raise ModelError([f"graph {self.name!r}: {p}" for p in problems])
 
 
 def _problems(graph: Graph) -> Iterator[str]:
     known = set(graph.inputs) | set(graph.constants)
-    for name in known | set(graph.outputs):
+    for name in sorted(known | set(graph.outputs)):
         if name not in graph.tensors:
             yield f"tensor {name!r} is listed and not described"
-    for t in graph.tensors.values():
-        if any(d < 1 for d in t.shape):
-            yield f"tensor {t.name!r} has shape {list(t.shape)}, which is empty"
     for name, data in graph.constants.items():
         if name in graph.tensors and tuple(data.shape) != graph.tensors[name].shape:
             yield f"constant {name!r} has shape {data.shape}, described as {graph.tensors[name].shape}"
     for op in graph.ops:
-        for t in op.inputs:
-            if t not in known:
-                yield f"op {op.name!r} reads {t!r} before it is written"
-        if op.output in known:
-            yield f"op {op.name!r} writes {op.output!r}, which exists already"
-        if op.output not in graph.tensors:
-            yield f"op {op.name!r} writes {op.output!r}, which is not described"
+        yield from _op_problems(graph, op, known)
         known.add(op.output)
-        if isinstance(op, Weighted):
-            yield from _weight_problems(op)
-        if isinstance(op, Table) and op.table.shape != (256,):
-            yield f"op {op.name!r}: a table has 256 entries, not {op.table.shape}"
     for name in graph.outputs:
         if name not in known:
             yield f"output {name!r} is never written"
+
+
+def _op_problems(graph: Graph, op: Op, known: set[str]) -> Iterator[str]:
+    for t in op.inputs:
+        if t not in known:
+            yield f"op {op.name!r} reads {t!r} before it is written"
+    if op.output in known:
+        yield f"op {op.name!r} writes {op.output!r}, which exists already"
+    if op.output not in graph.tensors:
+        yield f"op {op.name!r} writes {op.output!r}, which is not described"
+    if isinstance(op, Weighted):
+        yield from _weight_problems(op)
+    if isinstance(op, Table) and op.table.shape != (256,):
+        yield f"op {op.name!r}: a table has 256 entries, not {op.table.shape}"
 
 
 def _weight_problems(op: Weighted) -> Iterator[str]:

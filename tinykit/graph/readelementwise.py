@@ -10,9 +10,6 @@ from tinykit.graph.flatfile import FlatOp
 from tinykit.graph.readcontext import Context
 from tinykit.graph.readweighted import explicit_padding, image_input, window_options
 
-# (scale, zero point) that TFLite prescribes for the output, because the kernels do not look at it
-FIXED_OUTPUT = {"softmax": (1 / 256, -128), "logistic": (1 / 256, -128), "tanh": (1 / 128, 0)}
-
 
 def _pair(c: Context, op: FlatOp) -> tuple[ir.Tensor, ir.Tensor, ir.Tensor]:
     y = c.output(op)
@@ -83,7 +80,7 @@ def softmax(c: Context, op: FlatOp) -> None:
     c.expect_shape(op, y, x.shape)
     if not x.shape:
         raise ModelError(f"{op}: a softmax over the batch is not supported")
-    _expect_fixed(op, y, "softmax")
+    build.expect_fixed_output(str(op), y, "softmax")
     beta = c.number(op, "Beta")
     multiplier, shift, diff_min = build.softmax_parameters(x, beta)
     c.graph.ops.append(ir.Softmax(c.op_name(op), (x.name,), y.name, multiplier, shift, diff_min, beta))
@@ -93,7 +90,7 @@ def function(c: Context, op: FlatOp) -> None:
     """LOGISTIC, TANH, HARD_SWISH, LEAKY_RELU and the ReLU family become a table."""
     x, y, name = c.input(op), c.output(op), op.kind.lower()
     c.expect_shape(op, y, x.shape)
-    _expect_fixed(op, y, name)
+    build.expect_fixed_output(str(op), y, name)
     if op.kind == "RELU6":
         c.expect_same_quantization(op, x, y)  # TFLM's kernel ignores the output's scale
     alpha = float(c.number(op, "Alpha")) if op.kind == "LEAKY_RELU" else 0.0
@@ -127,11 +124,3 @@ def argmax(c: Context, op: FlatOp) -> None:
     axis = c.axis(op, axes[0], len(x.shape))
     c.expect_shape(op, y, x.shape[:axis] + x.shape[axis + 1 :])
     c.graph.ops.append(ir.ArgMax(c.op_name(op), (x.name,), y.name, axis))
-
-
-def _expect_fixed(op: FlatOp, y: ir.Tensor, name: str) -> None:
-    wanted = FIXED_OUTPUT.get(name)
-    if wanted is not None and (y.scale, y.zero_point) != wanted:
-        raise ModelError(
-            f"{op}: output {y.name!r} has scale {y.scale:g} and zero point {y.zero_point}; the format prescribes {wanted[0]:g} and {wanted[1]}"
-        )

@@ -219,8 +219,7 @@ def _table(graph: ir.Graph, op: ir.Table, args: list[np.ndarray]) -> np.ndarray:
 
 def softmax_integers(x: np.ndarray, multiplier: int, left_shift: int, diff_min: int) -> np.ndarray:
     """Softmax over the last axis of stored int8 values in fixed point (TFLM reference_ops::Softmax, int8 to int8): stored outputs
-    -128..127,
-    scale 1/256."""
+    -128..127, scale 1/256."""
     diff = x.astype(np.int64) - x.max(axis=-1, keepdims=True)
     kept = diff >= diff_min
     rescaled = fp.rounding_doubling_high_multiply(np.where(kept, diff, 0) << left_shift, multiplier)

@@ -17,7 +17,8 @@ class _Reservoir:
     """A fixed number of values drawn from a stream, with its extremes."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.rng, self.parts, self.low, self.high = rng, [], 0.0, 0.0
+        self.rng, self.low, self.high = rng, 0.0, 0.0
+        self.parts: list[np.ndarray] = []
 
     def add(self, values: np.ndarray, share: int) -> None:
         flat = values.ravel()

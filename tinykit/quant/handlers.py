@@ -221,10 +221,11 @@ def _rescaling(f: Fuser, node: Any, layer: Any) -> None:
 
 def _normalization(f: Fuser, node: Any, layer: Any) -> None:
     mean, variance = (np.asarray(v, np.float32).reshape(-1) for v in (layer.mean, layer.variance))
-    gain = 1.0 / np.maximum(np.sqrt(variance), 1e-7)
+    deviation = np.maximum(np.sqrt(variance), 1e-7)
     if getattr(layer, "invert", False):
-        gain, mean = 1.0 / gain, -mean * gain
-    _affine(f, node, layer, gain, -mean * gain)
+        _affine(f, node, layer, deviation, mean)
+    else:
+        _affine(f, node, layer, 1.0 / deviation, -mean / deviation)
 
 
 def _activation_layer(f: Fuser, node: Any, layer: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -39,7 +39,7 @@ class QLayer(keras.layers.Layer):
 
     kind: ClassVar[str] = ""
 
-    def __init__(self, input_shapes: Sequence[Shape], output_shape: Shape, **kwargs):
+    def __init__(self, input_shapes: Sequence[Shape], output_shape: Shape, **kwargs: Any):
         super().__init__(**kwargs)
         self.in_shapes = [tuple(s) for s in input_shapes]
         self.out_shape = tuple(output_shape)
@@ -60,6 +60,18 @@ class QLayer(keras.layers.Layer):
     def get_config(self) -> dict:
         """Arguments of the constructor."""
         return {**super().get_config(), "input_shapes": self.in_shapes, "output_shape": self.out_shape}
+
+
+def pair(values: Sequence[int]) -> tuple[int, int]:
+    """Two integers, one for the rows and one for the columns (a list where they come from a file)."""
+    rows, columns = values
+    return int(rows), int(columns)
+
+
+def edges(values: Sequence[int]) -> tuple[int, int, int, int]:
+    """Padding (top, bottom, left, right)."""
+    top, bottom, left, right = values
+    return int(top), int(bottom), int(left), int(right)
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:

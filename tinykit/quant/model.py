@@ -72,6 +72,7 @@ class QuantizedModel(keras.Model):
 
     # values -------------------------------------------------------------------------------------------------------------------
 
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and it would read the source again at run time
     def integers(self, x: tf.Tensor, training: bool = False) -> dict[str, QValue]:
         """Every tensor of the network for float samples x [N, *sample_shape], as centred integers."""
         values = {"input": self.quantizers[self.input_quantizer].to_integers(tf.cast(x, tf.float32))}
@@ -80,10 +81,12 @@ class QuantizedModel(keras.Model):
             values[spec["name"]] = layer.integer(inputs, self.quantizers[spec["quantizer"]], training)
         return values
 
+    @tf.autograph.experimental.do_not_convert
     def stored_integers(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         """Every tensor as stored integers (zero point included), float32."""
         return {k: v.q + tf.convert_to_tensor(v.quantizer.zero_point) for k, v in self.integers(x).items()}
 
+    @tf.autograph.experimental.do_not_convert
     def real_values(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         """Every tensor of the float network that the integer one stands for."""
         values = {"input": tf.cast(x, tf.float32)}
@@ -108,6 +111,7 @@ class QuantizedModel(keras.Model):
         """Whether the outputs are probabilities."""
         return self.logits_node != self.output_node
 
+    @tf.autograph.experimental.do_not_convert
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Real outputs [N, ...]: probabilities or logits, as the model ends; logits only inside `training_on_logits`."""
         value = self.integers(x, training)[self.logits_node if self.logits_only else self.output_node]
@@ -134,6 +138,7 @@ class QuantizedModel(keras.Model):
     def _forget_functions(self) -> None:
         self.train_function = self.test_function = self.predict_function = None
 
+    @tf.autograph.experimental.do_not_convert
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> tf.Tensor:
         """The compiled loss, mixed with distillation where a teacher is set."""
         loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -44,7 +45,9 @@ class TensorQuantizer(keras.layers.Layer):
         max_real: largest real value that the range may reach (6 for ReLU6), or None.
     """
 
-    def __init__(self, bits: int = 8, signed: bool = True, fixed: tuple[float, int] | None = None, max_real: float | None = None, **kwargs):
+    def __init__(
+        self, bits: int = 8, signed: bool = True, fixed: tuple[float, int] | None = None, max_real: float | None = None, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.bits, self.signed, self.max_real = bits, signed, max_real
         self.fixed = (float(fixed[0]), int(fixed[1])) if fixed is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,16 +11,16 @@ import tensorflow as tf
 
 from tinykit.graph import build, ir
 from tinykit.quant.arithmetic import multiply_by_quantized_multiplier, quantize_multiplier, to_float64
-from tinykit.quant.layer import QLayer, pad_plane
+from tinykit.quant.layer import QLayer, edges, pad_plane, pair
 from tinykit.quant.quantizer import QValue, TensorQuantizer
 
 
 class _Pool(QLayer):
     """Base of the pooling layers; input and output share one quantiser, and padding counts for nothing."""
 
-    def __init__(self, window, stride, padding=(0, 0, 0, 0), **kwargs: Any):
+    def __init__(self, window: Sequence[int], stride: Sequence[int], padding: Sequence[int] = (0, 0, 0, 0), **kwargs: Any):
         super().__init__(**kwargs)
-        self.window, self.stride, self.padding = tuple(window), tuple(stride), tuple(padding)
+        self.window, self.stride, self.padding = pair(window), pair(stride), edges(padding)
 
     def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
         cls = ir.MaxPool if isinstance(self, QMaxPool) else ir.AveragePool
@@ -91,7 +92,7 @@ class QMean(QLayer):
 
     kind = "mean"
 
-    def __init__(self, axes, **kwargs: Any):
+    def __init__(self, axes: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
         self.axes = tuple(axes)
 
@@ -154,9 +155,9 @@ class QPad(_Movement):
 
     kind = "pad"
 
-    def __init__(self, padding, **kwargs: Any):
+    def __init__(self, padding: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
-        self.padding = tuple(padding)
+        self.padding = edges(padding)
 
     def real(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         return pad_plane(inputs[0], self.padding)
@@ -179,7 +180,7 @@ class QTranspose(_Movement):
 
     kind = "transpose"
 
-    def __init__(self, permutation, **kwargs: Any):
+    def __init__(self, permutation: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
         self.permutation = tuple(permutation)
 
@@ -203,7 +204,7 @@ class QSlice(_Movement):
 
     kind = "strided_slice"
 
-    def __init__(self, begin, end, step, **kwargs: Any):
+    def __init__(self, begin: Sequence[int], end: Sequence[int], step: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
         self.begin, self.end, self.step = tuple(begin), tuple(end), tuple(step)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from tinykit.graph import build, ir
 from tinykit.quant.arithmetic import requantize, round_half_up, to_float64
-from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, pad_plane
+from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, edges, pad_plane, pair
 from tinykit.quant.quantizer import QValue, TensorQuantizer
 
 EXACT_FLOAT32 = 1 << 24
@@ -43,20 +44,20 @@ class Weighted(QLayer):
 
     def __init__(
         self,
-        kernel_shape,
+        kernel_shape: Sequence[int],
         input_bits: int = 8,
         weight_bits: int = 8,
         activation: str = "none",
-        stride=(1, 1),
-        dilation=(1, 1),
-        padding=(0, 0, 0, 0),
-        batch_norm: dict | None = None,
+        stride: Sequence[int] = (1, 1),
+        dilation: Sequence[int] = (1, 1),
+        padding: Sequence[int] = (0, 0, 0, 0),
+        batch_norm: dict[str, float] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.kernel_shape, self.input_bits, self.weight_bits = tuple(kernel_shape), input_bits, weight_bits
-        self.activation, self.batch_norm = activation, batch_norm
-        self.stride, self.dilation, self.padding = tuple(stride), tuple(dilation), tuple(padding)
+        self.activation, self.batch_norm = activation, batch_norm or {}
+        self.stride, self.dilation, self.padding = pair(stride), pair(dilation), edges(padding)
         out = self.kernel_shape[-1]
         self.v = self.add_weight(shape=self.kernel_shape, initializer="zeros", name="v")
         self.unit = self.add_weight(shape=(out,), initializer="ones", name="unit", trainable=False)
@@ -212,8 +213,8 @@ class Weighted(QLayer):
         }
 
     def get_config(self) -> dict:
-        own = ("kernel_shape", "input_bits", "weight_bits", "activation", "stride", "dilation", "padding", "batch_norm")
-        return {**super().get_config(), **{k: getattr(self, k) for k in own}}
+        own = ("kernel_shape", "input_bits", "weight_bits", "activation", "stride", "dilation", "padding")
+        return {**super().get_config(), **{k: getattr(self, k) for k in own}, "batch_norm": self.batch_norm or None}
 
 
 @keras.saving.register_keras_serializable("tinykit")

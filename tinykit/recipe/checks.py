@@ -130,10 +130,10 @@ def _oracles(tflite: bytes, graph: ir.Graph, litert: bool) -> tuple[list[tuple[C
         notes.append(f"not compared with TFLM: {missing}")
     if litert:
         from tinykit.graph.writer import write_tflite
-        from tinykit.verify.litert import LitertRunner
+        from tinykit.verify.litert import LiteRtRunner
 
         try:
-            oracles.append((Count("LiteRT", "reference", "outputs"), LitertRunner(write_tflite(graph, keep_names=True))))
+            oracles.append((Count("LiteRT", "reference", "outputs"), LiteRtRunner(write_tflite(graph, keep_names=True))))
         except OracleMissing as missing:
             notes.append(f"not compared with LiteRT: {missing}")
     return oracles, notes, arena

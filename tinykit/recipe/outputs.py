@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinykit import atomic
 from tinykit.boards.table import Budget
 from tinykit.export.arena import arena_json, memory_row
 from tinykit.export.c_array import model_data
@@ -22,7 +23,7 @@ from tinykit.graph.simplify import Removed, simplify
 from tinykit.graph.writer import op_names, write_tflite
 from tinykit.quant.lowering import lower
 from tinykit.quant.model import QuantizedModel
-from tinykit.recipe import atomic, ledger
+from tinykit.recipe import ledger
 from tinykit.recipe.checks import Checked, check
 from tinykit.recipe.rundir import RunDir
 from tinykit.recipe.score import top1

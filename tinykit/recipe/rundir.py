@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import IO, Any
 
 import tinykit
+from tinykit import atomic
 from tinykit.config.document import describe, parse_yaml
 from tinykit.config.loading import ResolvedConfig
 from tinykit.errors import ConfigError
-from tinykit.recipe import atomic
 
 try:
     import fcntl

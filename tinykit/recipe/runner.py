@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tinykit
+from tinykit import atomic
 from tinykit.boards.table import Budget, board
 from tinykit.config.loading import ResolvedConfig, StepSpec
 from tinykit.config.sizes import format_size
 from tinykit.errors import ModelError, ParityError, TinykitError
-from tinykit.recipe import atomic, ledger
+from tinykit.recipe import ledger
 from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 from tinykit.recipe.registry import step_class

@@ -50,6 +50,12 @@ def percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "0 %"
 
 
+def short(name: str, length: int = 40) -> str:
+    """A tensor's or op's name for a tight place: converters join names with ';', the first tells most; a long one loses its middle."""
+    first = name.partition(";")[0] or name
+    return first if len(first) <= length else f"{first[: length // 2 - 1]}…{first[-(length // 2) :]}"
+
+
 def plain(value: Any) -> str:
     """A value of env.json or metrics.json as text; None is 'not known'."""
     if value is None:

@@ -7,8 +7,8 @@ from typing import Any
 import jinja2
 
 import tinykit
+from tinykit import atomic
 from tinykit.export.resolver import resolver_methods, resolver_snippet
-from tinykit.recipe import atomic
 from tinykit.report import curves, figures, images, numbers, sections, verdict
 from tinykit.report.data import ReportData
 

@@ -49,7 +49,7 @@ def accuracy_change(data: ReportData) -> str:
     if before is None or after is None:
         return ""
     if data.metric("accuracy.metric") == "auc":
-        return f"{after - before:+.4f} against float"
+        return f"{after - before:+.4f} against float".replace("-", "−")
     change = f"{100 * (after - before):+.2f}".replace("-", "−")
     return "same as float" if after == before else f"{change} points against float"
 
@@ -171,6 +171,7 @@ def memory_view(memory: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     rows = [
         {
             "op": step["op"],
+            "label": numbers.short(step["op"]),
             "total": numbers.size(total),
             "peak": index == peak,
             "pieces": [
@@ -181,12 +182,15 @@ def memory_view(memory: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         }
         for index, (step, total) in enumerate(zip(memory, totals, strict=True))
     ]
-    parts = sorted(memory[peak]["tensors"].items(), key=lambda part: -part[1])
+    parts = [(name, int(value)) for name, value in memory[peak]["tensors"].items() if value]
     return {
         "rows": rows,
-        "op": memory[peak]["op"],
+        "op": numbers.short(memory[peak]["op"]),
         "peak": totals[peak],
-        "parts": [{"name": name, "colour": colour[name], "size": f"{value:,} B"} for name, value in parts if value],
+        "parts": [
+            {"name": name, "label": numbers.short(name), "colour": colour[name], "size": f"{value:,} B"}
+            for name, value in sorted(parts, key=lambda part: -part[1])
+        ],
         "next": _next_peak(memory, totals, peak),
     }
 
@@ -197,7 +201,7 @@ def _next_peak(memory: Sequence[Mapping[str, Any]], totals: Sequence[int], peak:
     if not others:
         return ""
     total, index = max(others, key=lambda other: (other[0], -other[1]))
-    name = memory[index]["op"]
+    name = numbers.short(memory[index]["op"])
     if total == totals[peak]:
         return f"{name} needs just as much: both must shrink before the peak does."
     return f"The next op below it is {name} with {total:,} B: lowering this op alone saves at most {totals[peak] - total:,} B."

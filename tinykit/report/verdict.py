@@ -7,7 +7,7 @@ from tinykit.config.sizes import format_size
 from tinykit.report.data import ReportData
 
 _FILE_ONLY = "measured(host): size of the .tflite file alone, without code"
-_ARENA = "estimated(TFLM arena on a 32-bit microcontroller; without stack and other variables)"
+_ARENA = "estimated(TFLM arena, 32-bit): without stack"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tinykit import atomic
 from tinykit.errors import ModelError
-from tinykit.recipe import atomic
 from tinykit.recipe.step import StepContext
 
 if TYPE_CHECKING:
