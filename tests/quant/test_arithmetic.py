@@ -20,7 +20,7 @@ def test_multiplier_is_the_same_as_in_numpy(real):
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(-(2**24), 2**24), min_size=1, max_size=50), st.floats(min_value=2.0**-33, max_value=64.0))
+@given(st.lists(st.integers(-(2**24), 2**24), min_size=1, max_size=50), st.floats(min_value=2.0**-33, max_value=63.0))
 def test_requantize_is_the_same_as_in_numpy(values, real):
     acc = np.array([*values, 0, 1, -1, 2**24, -(2**24)], np.int64)
     ours = arithmetic.requantize(tf.constant(acc, tf.float64), tf.constant(real, tf.float64)).numpy().astype(np.int64)

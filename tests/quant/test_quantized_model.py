@@ -174,3 +174,10 @@ def test_a_dead_channel_does_not_overflow_the_bias():
     wrong, _, graph = mismatches(q, x)
     assert not any(wrong.values())
     assert abs(int(graph.ops[0].bias[1])) <= 2**30
+
+
+def test_the_op_table_names_every_training_layer():
+    from tinykit.graph.optable import ROWS
+    from tinykit.quant.model import LAYERS
+
+    assert {r.kind: r.training for r in ROWS if r.training} == {kind: cls.__name__ for kind, cls in LAYERS.items()}

@@ -63,19 +63,19 @@ class Net:
 
     # -- multiply-accumulate ---------------------------------------------------------------------------------------------------
 
-    def _weighted(self, x: ir.Tensor, out: int, fan_in: int, per_channel: bool, bits: int, spread: float, single: bool):
+    def _weighted(self, x: ir.Tensor, out: int, fan_in: int, per_channel: bool, bits: int, spread: float):
         n = out if per_channel else 1
         ws = np.array([self.scale(-3, -1) for _ in range(n)], np.float32)
         limit = 1 << (bits - 1)
         bias = self.rng.integers(-(1 << 12), 1 << 12, out).astype(np.int32)
         y_scale = f32(x.scale * float(ws.mean()) * np.sqrt(fan_in) * 40 * limit / 128 * spread)
-        return ws, limit, bias, y_scale, single and n == 1
+        return ws, limit, bias, y_scale
 
     def conv(self, name: str, out=5, kernel=(3, 3), stride=(1, 1), dilation=(1, 1), padding="same", act="none", per_channel=True,
              bits=8, spread=1.0, clamp=None, y=None) -> str:  # fmt: skip
         x = self[name]
         h, w, c = x.shape
-        ws, limit, bias, ys, _ = self._weighted(x, out, kernel[0] * kernel[1] * c, per_channel, bits, spread, False)
+        ws, limit, bias, ys = self._weighted(x, out, kernel[0] * kernel[1] * c, per_channel, bits, spread)
         pads = self.padding(x, kernel, stride, dilation, padding)
         size = windows.output_size_2d((h, w), kernel, stride, dilation, pads)
         y = y or self.tensor((*size, out), ys)
@@ -88,7 +88,7 @@ class Net:
                   bits=8, spread=1.0) -> str:  # fmt: skip
         x = self[name]
         h, w, c = x.shape
-        ws, limit, bias, ys, _ = self._weighted(x, c * mult, kernel[0] * kernel[1], per_channel, bits, spread, False)
+        ws, limit, bias, ys = self._weighted(x, c * mult, kernel[0] * kernel[1], per_channel, bits, spread)
         pads = self.padding(x, kernel, stride, dilation, padding)
         size = windows.output_size_2d((h, w), kernel, stride, dilation, pads)
         y = self.tensor((*size, c * mult), ys)
@@ -102,10 +102,10 @@ class Net:
 
     def dense(self, name: str, out=7, act="none", per_channel=False, bits=8, spread=1.0, shape=None) -> str:
         x = self[name]
-        ws, limit, bias, ys, single = self._weighted(x, out, x.size, per_channel, bits, spread, True)
+        ws, limit, bias, ys = self._weighted(x, out, x.size, per_channel, bits, spread)
         y = self.tensor(shape or (out,), ys)
         weights = self.rng.integers(-limit, limit, (out, x.size)).astype(np.int8)
-        m, s = build.weight_multipliers(x, ws, y, out, build.fully_connected_is_single_precision(ws))
+        m, s = build.weight_multipliers(x, ws, y, out)
         low, high = build.clamp_range(y, act)
         return self.put(ir.FullyConnected, [name], y, weights, bias, m, s, ws, low, high, bits)
 

@@ -75,6 +75,20 @@ def test_last_bit_of_a_multiplier_is_refused_by_the_writer() -> None:
         write_tflite(broken)
 
 
+def test_inputs_outside_of_int8_are_refused_not_wrapped() -> None:
+    net = small_net()
+    with pytest.raises(ModelError, match="expects stored integers -128..127"):
+        compare_tflm(net.done(), None, net.samples(2).astype(np.int16) + 200)
+
+
+def test_several_inputs_are_compared() -> None:
+    net = Net(4)
+    net.binary("sub", net.input((5, 3)), net.input((5, 3)))
+    graph = net.done()
+    x = {name: net.rng.integers(-128, 128, (6, 5, 3)).astype(np.int8) for name in graph.inputs}
+    assert str(compare_tflm(graph, None, x)) == "0 of 90 elements differ, 6 samples"
+
+
 def test_unknown_kind_of_comparison() -> None:
     net = small_net()
     with pytest.raises(ModelError, match="expected 'outputs' or 'all'"):

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from tinykit.errors import ModelError
 from tinykit.graph.reader import read_tflite
 from tinykit.graph.writer import write_tflite
 from tinykit.verify.compare import compare_tflm
@@ -23,8 +24,8 @@ def image_net(batch: int | None):
     y = L.Conv2D(8, 3, padding="valid", activation="relu")(y)
     x = L.Add()([x, y])
     x = L.Concatenate()([L.MaxPooling2D(2)(x), L.AveragePooling2D(2, padding="valid")(x)])
-    gate = L.Dense(16, activation="sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(x))
-    x = L.Multiply()([x, gate])
+    gate = L.Dense(16, activation="sigmoid")(L.GlobalAveragePooling2D()(x))
+    x = L.Multiply()([x, L.Reshape((1, 1, 16))(gate)])
     x = L.Flatten()(x)
     return keras.Model(i, L.Dense(5, activation="softmax")(x))
 
@@ -54,7 +55,7 @@ def convert(model, io: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "build, io, batch", [(image_net, "int8", None), (image_net, "float", 1), (sequence_net, "int8", None), (sequence_net, "float", 1)]
+    "build, io, batch", [(image_net, "int8", None), (image_net, "float", 1), (sequence_net, "int8", 1), (sequence_net, "float", 1)]
 )
 def test_converted_model_is_exact(build, io: str, batch: int | None) -> None:
     keras.utils.set_random_seed(1)
@@ -68,3 +69,9 @@ def test_converted_model_is_exact(build, io: str, batch: int | None) -> None:
     print(f"{build.__name__} {io}: {[o.kind for o in graph.ops]}: outputs {outputs}; file {inner}; written {written}")
     assert (outputs.mismatches, inner.mismatches, written.mismatches) == (0, 0, 0), (outputs, inner, written)
     assert len(write_tflite(graph)) < len(file)
+
+
+def test_open_batch_that_needs_run_time_shapes_is_refused_with_advice() -> None:
+    keras.utils.set_random_seed(1)
+    with pytest.raises(ModelError, match="computes a shape from an open batch.*batch_size=1"):
+        read_tflite(convert(sequence_net(None), "int8"))

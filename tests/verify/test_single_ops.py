@@ -1,4 +1,4 @@
-"""Property tests: random single operations, built as graphs with random scales, against TFLM through the writer. Every element must agree."""
+"""Random single operations, built as graphs with random scales, against TFLM through the writer. Every element must agree."""
 
 import numpy as np
 import pytest
@@ -230,7 +230,7 @@ def test_overflowing_accumulator_is_refused() -> None:
     x = net.input((4,), scale=1.0, zero_point=0)
     y = net.tensor((1,), 2.0**-25, 0)
     ws = np.ones(1, np.float32)
-    m, s = build.weight_multipliers(net[x], ws, y, 1, True)
+    m, s = build.weight_multipliers(net[x], ws, y, 1)
     net.put(ir.FullyConnected, [x], y, np.full((1, 4), 127, np.int8), np.zeros(1, np.int32), m, s, ws)
     with pytest.raises(ModelError, match="leaves 32 bits"):
         compare_tflm(net.done(), None, np.full((1, 4), 127, np.int8))

@@ -42,23 +42,16 @@ def clamp_range(output: ir.Tensor, activation: str = "none") -> tuple[int, int]:
     raise ModelError(f"unknown fused activation {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
 
 
-def weight_multipliers(
-    x: ir.Tensor, weight_scale: np.ndarray, y: ir.Tensor, out_channels: int, single_precision: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """(multipliers, shifts), one an output channel. `single_precision`: the product of the scales is rounded to float32 first, as
-    TFLM's FULLY_CONNECTED does with per-tensor weights."""
-    scales = np.broadcast_to(np.asarray(weight_scale, np.float32), (out_channels,))
-    if single_precision:
-        with np.errstate(over="ignore", under="ignore"):
-            product = (np.float32(x.scale) * scales).astype(np.float64)
-    else:
-        product = np.float64(np.float32(x.scale)) * scales.astype(np.float64)
+def weight_multipliers(x: ir.Tensor, weight_scale: np.ndarray, y: ir.Tensor, out_channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """(multipliers, shifts), one an output channel, of CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED.
+
+    The product of the scales is taken in double. TFLM releases differ here: older ones round the product of a per-tensor FULLY_CONNECTED to
+    float32, which shows in one output of a hundred thousand. The interpreter that tinykit pins takes all of them in double
+    (tests/verify/test_multipliers.py hunts for scales that tell).
+    """
+    scales = np.broadcast_to(np.asarray(weight_scale, np.float32), (out_channels,)).astype(np.float64)
+    product = np.float64(np.float32(x.scale)) * scales
     return fp.quantize_multipliers(product / np.float64(np.float32(y.scale)))
-
-
-def fully_connected_is_single_precision(weight_scale: np.ndarray) -> bool:
-    """TFLM multiplies the scales of a per-tensor FULLY_CONNECTED in float32, those of a per-channel one in double."""
-    return len(weight_scale) == 1
 
 
 def binary_parameters(a: ir.Tensor, b: ir.Tensor, y: ir.Tensor, left_shift: int = 20) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
@@ -182,7 +175,7 @@ def _hard_swish(centred: np.ndarray, x: ir.Tensor, y: ir.Tensor, alpha: float) -
 
 def _leaky_relu(centred: np.ndarray, x: ir.Tensor, y: ir.Tensor, alpha: float) -> np.ndarray:
     sx, sy, slope_ratio = float(np.float32(x.scale)), float(np.float32(y.scale)), float(np.float32(alpha))
-    ratio, slope = sx / sy, sx * slope_ratio / sy  # all in double, as hunted down on TFLM's interpreter (tests/verify/test_tables.py)
+    ratio, slope = sx / sy, sx * slope_ratio / sy  # all in double (tests/verify/test_tables.py)
     positive = fp.multiply_by_quantized_multiplier(centred, *fp.quantize_multiplier(ratio))
     m, shift = fp.quantize_multiplier(abs(slope))
     negative = fp.multiply_by_quantized_multiplier(centred, -m if slope < 0 else m, shift)

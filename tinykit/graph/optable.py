@@ -37,43 +37,50 @@ ROWS: tuple[Row, ...] = (
     Row(
         "conv2d",
         ("CONV_2D", "FULLY_CONNECTED"),
-        ("CONV_2D", "PAD", "FULLY_CONNECTED"),
+        ("CONV_2D", "PAD"),
+        training="QConv2D",
         limits="no groups; symmetric weights of 8, 4 or 2 bits",
     ),
-    Row("depthwise_conv2d", ("DEPTHWISE_CONV_2D",), ("DEPTHWISE_CONV_2D", "PAD"), limits="symmetric weights of 8, 4 or 2 bits"),
-    Row("fully_connected", ("FULLY_CONNECTED",), ("FULLY_CONNECTED",), limits="INT4 only with one scale (TFLM)"),
-    Row("add", ("ADD",), ("ADD",)),
-    Row("sub", ("SUB",), ("SUB",)),
-    Row("mul", ("MUL",), ("MUL",)),
-    Row("concat", ("CONCATENATION",), ("CONCATENATION",), limits="one scale; TFLM runs at most 10 operands"),
-    Row("average_pool", ("AVERAGE_POOL_2D",), ("AVERAGE_POOL_2D",), limits="SAME or VALID; one scale"),
-    Row("max_pool", ("MAX_POOL_2D",), ("MAX_POOL_2D",), limits="SAME or VALID; one scale"),
-    Row("mean", ("MEAN",), ("MEAN",), limits="not over the batch"),
-    Row("pad", ("PAD", "PADV2"), ("PAD", "PADV2"), limits="not of the batch"),
-    Row("reshape", ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), ("RESHAPE",)),
-    Row("transpose", ("TRANSPOSE",), ("TRANSPOSE",), limits="the batch stays in front"),
+    Row(
+        "depthwise_conv2d",
+        ("DEPTHWISE_CONV_2D",),
+        ("DEPTHWISE_CONV_2D", "PAD"),
+        training="QDepthwiseConv2D",
+        limits="symmetric weights of 8, 4 or 2 bits",
+    ),
+    Row("fully_connected", ("FULLY_CONNECTED",), ("FULLY_CONNECTED",), training="QDense", limits="INT4 only with one scale (TFLM)"),
+    Row("add", ("ADD",), ("ADD",), training="QAdd"),
+    Row("sub", ("SUB",), ("SUB",), training="QSub"),
+    Row("mul", ("MUL",), ("MUL",), training="QMul"),
+    Row("concat", ("CONCATENATION",), ("CONCATENATION",), training="QConcat", limits="one scale; TFLM runs at most 10 operands"),
+    Row("average_pool", ("AVERAGE_POOL_2D",), ("AVERAGE_POOL_2D",), training="QAveragePool", limits="SAME or VALID; one scale"),
+    Row("max_pool", ("MAX_POOL_2D",), ("MAX_POOL_2D",), training="QMaxPool", limits="SAME or VALID; one scale"),
+    Row("mean", ("MEAN",), ("MEAN",), training="QMean", limits="not over the batch"),
+    Row("pad", ("PAD", "PADV2"), ("PAD", "PADV2"), training="QPad", limits="not of the batch"),
+    Row("reshape", ("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), ("RESHAPE",), training="QReshape"),
+    Row("transpose", ("TRANSPOSE",), ("TRANSPOSE",), training="QTranspose", limits="the batch stays in front"),
     Row(
         "table",
         ("LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU", "RELU", "RELU6", "RELU_N1_TO_1"),
         ("LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU", "RELU", "RELU6", "QUANTIZE"),
+        training="QTable",
         limits="RELU6 is read with one scale only: TFLM's kernel ignores the output's",
     ),
-    Row("softmax", ("SOFTMAX",), ("SOFTMAX",), limits="last axis; output scale 1/256"),
-    Row("minimum", ("MINIMUM",), ("MINIMUM",), limits="one scale"),
-    Row("maximum", ("MAXIMUM",), ("MAXIMUM",), limits="one scale"),
-    Row("requantize", ("QUANTIZE",), ("QUANTIZE",), limits="int8 to int8"),
+    Row("softmax", ("SOFTMAX",), ("SOFTMAX",), training="QSoftmax", limits="last axis; output scale 1/256"),
+    Row("minimum", ("MINIMUM",), ("MINIMUM",), training="QMinimum", limits="one scale"),
+    Row("maximum", ("MAXIMUM",), ("MAXIMUM",), training="QMaximum", limits="one scale"),
+    Row("requantize", ("QUANTIZE",), ("QUANTIZE",), training="QRequantize", limits="int8 to int8"),
     Row("quantize", ("QUANTIZE",), ("QUANTIZE",), limits="float32 to int8"),
     Row("dequantize", ("DEQUANTIZE",), ("DEQUANTIZE",), limits="int8 to float32"),
-    Row("strided_slice", ("STRIDED_SLICE",), ("STRIDED_SLICE",), limits="no ellipsis, no new axis; not of the batch"),
+    Row("strided_slice", ("STRIDED_SLICE",), ("STRIDED_SLICE",), training="QSlice", limits="no ellipsis, no new axis; not of the batch"),
     Row("argmax", ("ARG_MAX",), ("ARG_MAX",), limits="int32 result; not over the batch"),
 )
 
 _HEAD = """# Operations
 
 Generated from `tinykit/graph/optable.py` by `python -m tinykit.graph.optable > docs/ops.md`. Activations are int8; narrower ones ride in
-int8 tensors
-of a `.tflite` behind MINIMUM and MAXIMUM, which any operation with a clamp may need when it is written. All parts of one row give the same
-bytes.
+int8 tensors of a `.tflite` behind MINIMUM and MAXIMUM, which any operation with a clamp may need when it is written. All parts of one row
+give the same bytes.
 
 """
 

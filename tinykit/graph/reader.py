@@ -72,6 +72,8 @@ def read_tflite(data: bytes | Path, name: str | None = None) -> ir.Graph:
             problems += [p if str(op) in p else f"{op}: {p}" for p in error.problems]
     if not problems:
         problems += list(context.unresolved())
+    if any("is not supported" in p for p in problems):
+        problems.append(f"supported operators are {', '.join(sorted(READERS))}")
     if problems:
         raise ModelError([f"{label}: {p}" for p in dict.fromkeys(problems)])
     context.graph.outputs = tuple(flat.names[i] for i in flat.outputs)
@@ -88,5 +90,5 @@ def _read(context: Context, op: FlatOp) -> None:
         return
     read = READERS.get(op.kind)
     if read is None:
-        raise ModelError(f"{op} is not supported; supported are {', '.join(sorted(READERS))}")
+        raise ModelError(f"{op} is not supported")
     read(context, op)

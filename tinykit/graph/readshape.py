@@ -128,6 +128,8 @@ def fold(c: Context, op: FlatOp) -> bool:
     if op.kind == "SHAPE":
         c.known[op.outputs[0]] = np.array(c.operand(op, 0).shape, np.int64)
         return True
+    if op.kind in _OPEN_BATCH:
+        raise ModelError(f"{op} computes a shape from an open batch; convert the model with a fixed one: keras.Input(..., batch_size=1)")
     run = _FOLD.get(op.kind)
     if run is None or c.result(op).type not in {"INT32", "INT64"}:
         return False
@@ -146,4 +148,5 @@ def _fold_join(c: Context, op: FlatOp) -> np.ndarray:
     return np.array([v for i in range(len(op.inputs)) for v in c.integers(op, i)], np.int64)
 
 
+_OPEN_BATCH = {"GATHER", "REDUCE_PROD"}  # TFLM cannot run these chains either: the shapes in the file are not the real ones
 _FOLD = {"STRIDED_SLICE": _fold_slice, "PACK": _fold_join, "CONCATENATION": _fold_join}

@@ -165,8 +165,7 @@ def fully_connected(c: Context, op: FlatOp) -> None:
     if c.option(op, "WeightsFormat"):
         raise ModelError(f"{op}: shuffled weights are not supported")
     scale = _weight_scale(c, op, out, 0)
-    single = build.fully_connected_is_single_precision(scale)
-    multiplier, shift = build.weight_multipliers(x, scale, y, out, single)
+    multiplier, shift = build.weight_multipliers(x, scale, y, out)
     low, high = build.clamp_range(y, c.activation(op))
     rest = (weights, _bias(c, op, out), multiplier, shift, scale, low, high, bits)
     if x.size == count:

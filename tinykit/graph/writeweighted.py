@@ -82,15 +82,10 @@ def same_size(size: tuple[int, int], op: Any, window: tuple[int, int]) -> bool:
 
 
 def conv2d(f: File, op: ir.Conv2D) -> None:
-    """CONV_2D; a 1x1 one whose multipliers are those of FULLY_CONNECTED becomes that."""
+    """CONV_2D."""
     x, y = pair(f, op)
     double_rounding(op)
-    wanted = build.weight_multipliers(x, op.weight_scale, y, len(op.bias))
-    pointwise = windows.kernel_of(op) == (1, 1) and op.stride == (1, 1) and not any(op.padding)
-    if pointwise and not np.array_equal(wanted, (op.multiplier, op.shift)) and len(op.weight_scale) == 1:
-        _dense(f, op, op.weights.reshape(len(op.bias), -1))  # came from FULLY_CONNECTED, whose scales multiply in float32
-        return
-    derived(op, "multipliers and shifts", wanted, (op.multiplier, op.shift))
+    derived(op, "multipliers and shifts", build.weight_multipliers(x, op.weight_scale, y, len(op.bias)), (op.multiplier, op.shift))
     source, padding = _padded(f, op, x)
     operands = [source, *_weights(f, op, op.weights, 0, True)]
     options = _window_options(op, padding)
@@ -129,19 +124,13 @@ def _window_options(op: ir.Conv2D | ir.DepthwiseConv2D, padding: int) -> dict[st
 
 
 def fully_connected(f: File, op: ir.FullyConnected) -> None:
-    """FULLY_CONNECTED."""
-    double_rounding(op)
-    _dense(f, op, op.weights)
-
-
-def _dense(f: File, op: ir.Weighted, weights: np.ndarray) -> None:
-    """FULLY_CONNECTED; with per-channel scales TFLM refuses INT4."""
+    """FULLY_CONNECTED. TFLM refuses INT4 weights with per-channel scales, so those are written as int8."""
     x, y = pair(f, op)
-    single = build.fully_connected_is_single_precision(op.weight_scale)
-    derived(op, "multipliers and shifts", build.weight_multipliers(x, op.weight_scale, y, len(op.bias), single), (op.multiplier, op.shift))
-    operands = [f.tensor(x.name), *_weights(f, op, weights, 0, single)]
-    keep = len(y.shape) > 1
-    version = 10 if single and f.int4 and op.weight_bits <= 4 else 5 if keep else 4
+    double_rounding(op)
+    derived(op, "multipliers and shifts", build.weight_multipliers(x, op.weight_scale, y, len(op.bias)), (op.multiplier, op.shift))
+    per_tensor, keep = len(op.weight_scale) == 1, len(y.shape) > 1
+    operands = [f.tensor(x.name), *_weights(f, op, op.weights, 0, per_tensor)]
+    version = 10 if per_tensor and f.int4 and op.weight_bits <= 4 else 5 if keep else 4
     f.clamped(
         y, op.act_min, op.act_max, True,
         lambda act, out: f.operator(

@@ -192,12 +192,12 @@ class Weighted(QLayer):
 
     # lowering -------------------------------------------------------------------------------------------------------------------
 
-    def parameters(self, x: ir.Tensor, y: ir.Tensor, single_precision: bool = False) -> dict[str, Any]:
+    def parameters(self, x: ir.Tensor, y: ir.Tensor) -> dict[str, Any]:
         """The fields of an `ir.Weighted` op but its weights' layout; `weights` has the kernel's axes."""
         scale = self.weight_scale()
         out = self.kernel_shape[-1]
         weight_scale = np.asarray(scale, np.float32)
-        multiplier, shift = build.weight_multipliers(x, weight_scale, y, out, single_precision)
+        multiplier, shift = build.weight_multipliers(x, weight_scale, y, out)
         return {
             "name": self.name,
             "inputs": (x.name,),
@@ -277,14 +277,11 @@ class QDense(Weighted):
     kind = "fully_connected"
     per_channel = False
 
-    def real_multiplier(self, input_scale: tf.Tensor, scale: tf.Tensor, output_scale: tf.Tensor) -> tf.Tensor:
-        return tf.cast(input_scale * scale, tf.float64) / tf.cast(output_scale, tf.float64)  # TFLM takes this product in float32
-
     def accumulate(self, x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
         return tf.matmul(tf.reshape(x, (-1, w.shape[0])), w)
 
     def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
-        p = self.parameters(inputs[0], output, single_precision=True)
+        p = self.parameters(inputs[0], output)
         p["weights"] = np.ascontiguousarray(p["weights"].T)
         return ir.FullyConnected(**p)
 

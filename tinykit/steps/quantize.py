@@ -23,6 +23,7 @@ class QuantizeOptions(CalibrationOptions, FitOptions):
 
     epochs: int = Field(default=2, ge=0, le=100_000, description="passes over the training split; 0: calibration only")
     learning_rate: float = Field(default=2e-4, gt=0, le=100, description="of Adam, the highest of the schedule")
+    keep: Literal["best", "last"] = Field(default="last", description="which epoch's weights, judged on val")
     distill: float = Field(default=0.7, ge=0, le=1, description="share of the loss that compares with the float model's logits")
     temperature: float = Field(default=2.0, gt=0, le=100, description="of the distillation")
     batch_norm: Literal["frozen", "update"] = Field(

@@ -37,13 +37,16 @@ class Comparison:
         return f"{self.mismatches} of {self.elements} elements differ, {self.samples} samples{tail}"
 
 
-def compare_tflm(graph: ir.Graph, tflite: bytes | None, x: np.ndarray, tensors: str = "outputs", processes: int = 1) -> Comparison:
+Samples = np.ndarray | dict[str, np.ndarray]
+
+
+def compare_tflm(graph: ir.Graph, tflite: bytes | None, x: Samples, tensors: str = "outputs", processes: int = 1) -> Comparison:
     """The reference executor against TFLM.
 
     Args:
         graph: the integer graph.
         tflite: the file to run; None writes one from the graph.
-        x: stored inputs [N, *input shape] (float32 where the input is float).
+        x: stored inputs [N, *input shape] (float32 where the input is float); a dict by input name for several inputs.
         tensors: "outputs", or "all" for the result of every operator as well (those of `tflite` that the graph knows by name).
         processes: see Runner.run.
 
@@ -63,21 +66,23 @@ def compare_tflm(graph: ir.Graph, tflite: bytes | None, x: np.ndarray, tensors: 
     return compare_runner(graph, TflmRunner(tflite), names, x, processes)
 
 
-def compare_runner(graph: ir.Graph, runner: Runner, names: Sequence[str], x: np.ndarray, processes: int = 1) -> Comparison:
+def compare_runner(graph: ir.Graph, runner: Runner, names: Sequence[str], x: Samples, processes: int = 1) -> Comparison:
     """The reference executor against any runner, whose outputs are the graph's tensors `names` (unknown names are left out)."""
-    t = graph.tensors[graph.inputs[0]]
-    stored = x if t.dtype == ir.Dtype.FLOAT else np.asarray(x).astype(np.int8)
+    inputs = _stored(graph, x if isinstance(x, dict) else {graph.inputs[0]: x})
+    samples = len(inputs[graph.inputs[0]])
     sample_bytes = 8 * sum(graph.tensors[op.output].size for op in graph.ops) + 1
-    step = max(1, min(len(x), MEMORY // sample_bytes, 4096))
+    step = max(1, min(samples, MEMORY // sample_bytes, 4096))
     mismatches = elements = 0
     first: str | None = None
-    for start in range(0, len(x), step):
-        part = stored[start : start + step]
-        expected, got = reference.run_all(graph, part), runner.run(part, processes)
+    for start in range(0, samples, step):
+        part = {name: values[start : start + step] for name, values in inputs.items()}
+        expected, got = reference.run_all(graph, part), runner.run([part[name] for name in graph.inputs], processes)
         for name, theirs in zip(names, got):
             if name not in expected:
                 continue
-            ours = np.broadcast_to(expected[name], (len(part), *expected[name].shape[1:]))
+            ours = np.broadcast_to(expected[name], (len(theirs), *expected[name].shape[1:]))
+            if theirs.size != ours.size:
+                raise ModelError(f"tensor {name!r}: the reference gives {list(ours.shape)}, the interpreter {list(theirs.shape)}")
             theirs = theirs.reshape(ours.shape)
             wrong = ours != theirs
             count = int(np.count_nonzero(wrong))
@@ -87,4 +92,19 @@ def compare_runner(graph: ir.Graph, runner: Runner, names: Sequence[str], x: np.
                 first = f"tensor {name!r}, sample {start + at[0]}, index {list(at[1:])}: reference {ours[at]}, interpreter {theirs[at]}"
     if not elements:
         raise ModelError(f"graph {graph.name!r}: nothing was compared")
-    return Comparison(mismatches, elements, len(x), first)
+    return Comparison(mismatches, elements, samples, first)
+
+
+def _stored(graph: ir.Graph, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Inputs in the types that a .tflite has. Raises ModelError for a missing input or integers that an int8 tensor does not hold."""
+    stored = {}
+    for name in graph.inputs:
+        if name not in x:
+            raise ModelError(f"graph {graph.name!r}: no samples for input {name!r}")
+        values = np.asarray(x[name])
+        if graph.tensors[name].dtype != ir.Dtype.FLOAT and values.dtype != np.int8:
+            if values.dtype.kind not in "iu" or (values.size and (values.min() < -128 or values.max() > 127)):
+                raise ModelError(f"graph {graph.name!r}: input {name!r} expects stored integers -128..127, got {values.dtype}")
+            values = values.astype(np.int8)
+        stored[name] = values
+    return stored

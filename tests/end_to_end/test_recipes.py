@@ -1,0 +1,74 @@
+"""Recipes on real digits beyond the default one: ptq, a float model alone, a user's own file, refusals before training."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import pytest
+
+L = keras.layers
+QUICK = ["--set", "steps.train.epochs=8"]
+
+
+def tinykit(folder, *arguments):
+    command = [sys.executable, "-m", "tinykit.train", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+
+
+def metrics(folder, name="digits"):
+    return json.loads((folder / "runs" / name / "metrics.json").read_text())
+
+
+def test_ptq_stays_near_the_float_model(tmp_path):
+    done = tinykit(tmp_path, "--config", "digits", "--set", "recipe=ptq", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    m = metrics(tmp_path)
+    assert m["accuracy"]["float"] - m["accuracy"]["integer"] <= 0.01
+    assert m["parity"]["keras_vs_reference"] == 0 and m["parity"]["tflm_vs_reference"] == 0
+    assert json.loads((tmp_path / "runs/digits/steps/02_ptq/report.json").read_text())["step"] == "ptq"
+
+
+def test_a_float_recipe_ends_without_an_integer_network_and_says_so(tmp_path):
+    done = tinykit(tmp_path, "--config", "digits", "--set", "recipe=float", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    m = metrics(tmp_path)
+    assert m["accuracy"]["integer"] is None and m["parity"]["keras_vs_reference"] is None
+    assert not (tmp_path / "runs/digits/model.tflite").exists()
+    assert "float model" in (tmp_path / "runs/digits/report.html").read_text()
+
+
+def test_a_users_own_model_is_quantised_without_training_it(tmp_path):
+    i = L.Input((8, 8, 1))
+    x = L.Conv2D(4, 3, activation="relu")(i)
+    keras.Model(i, L.Dense(10)(L.Flatten()(x))).save(tmp_path / "mine.keras")
+    done = tinykit(tmp_path, "--config", "digits", "--set", "model.path=mine.keras", "--set", "recipe=ptq")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped: model.path" in done.stdout
+    assert metrics(tmp_path)["parity"]["tflm_vs_reference"] == 0
+
+
+def test_unsupported_layers_are_all_named_before_any_training(tmp_path):
+    i = L.Input((8, 8, 1))
+    x = L.Conv2DTranspose(4, 3, name="up")(i)
+    x = L.LayerNormalization(name="norm")(x)
+    keras.Model(i, L.Dense(10)(L.Flatten()(x))).save(tmp_path / "mine.keras")
+    options = ["--set", "model.path=mine.keras", "--set", "steps.train.when=always"]
+    done = tinykit(tmp_path, "--config", "digits", *options)
+    assert done.returncode == 2
+    assert "'up'" in done.stderr and "'norm'" in done.stderr
+    assert "epoch 1" not in done.stdout and "Traceback" not in done.stderr
+
+
+def test_a_budget_that_is_not_met_is_exit_code_3_with_everything_written(tmp_path):
+    done = tinykit(tmp_path, "--config", "digits", "--set", "budget.flash=4kB", "--quicktest")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert metrics(tmp_path, "digits-quicktest")["budget_met"] is False
+    assert (tmp_path / "runs/digits-quicktest/model.tflite").exists()
+
+
+@pytest.mark.parametrize("simplify", ["true", "false"])
+def test_simplify_switch_changes_no_output(tmp_path, simplify):
+    done = tinykit(tmp_path, "--config", "digits", "--set", f"simplify={simplify}", "--quicktest")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert metrics(tmp_path, "digits-quicktest")["parity"]["tflm_vs_reference"] == 0
