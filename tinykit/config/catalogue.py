@@ -3,7 +3,6 @@
 The registries are imported when first asked, so that a misspelt key is reported before anything heavy is loaded.
 """
 
-import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -13,14 +12,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from tinykit.errors import ConfigError, TinykitError
+from tinykit.options import closest
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """ "; did you mean 'x'?" for the closest of `candidates`, else "; known: a, b, c"."""
     known = sorted(candidates)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    match = closest(word, known)
+    if match:
+        return f"; did you mean {match!r}?"
     return f"; known: {', '.join(known)}" if known else ""
 
 

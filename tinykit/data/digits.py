@@ -3,8 +3,8 @@
 import numpy as np
 
 from tinykit.data.dataset import Dataset, Split
-from tinykit.data.options import Options
 from tinykit.data.splits import assemble, split_pool
+from tinykit.options import Options
 
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
 

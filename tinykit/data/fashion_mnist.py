@@ -1,8 +1,8 @@
 """Fashion-MNIST."""
 
 from tinykit.data.dataset import Dataset
-from tinykit.data.options import Options
 from tinykit.data.pairs import load_pair
+from tinykit.options import Options
 
 CLASS_NAMES = (
     "T-shirt/top",

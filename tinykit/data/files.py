@@ -13,8 +13,8 @@ from typing import IO, Any
 import numpy as np
 
 from tinykit.data.dataset import RAW_DTYPES, Split
-from tinykit.data.options import nearest
 from tinykit.errors import DataError
+from tinykit.options import nearest
 
 MAX_ARRAY_BYTES = 8 << 30
 MAX_CARD_BYTES = 1 << 20

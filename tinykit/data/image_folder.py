@@ -7,9 +7,9 @@ import pydantic
 
 from tinykit.data.dataset import Dataset, Split
 from tinykit.data.files import MAX_ARRAY_BYTES, missing_message, resolve
-from tinykit.data.options import Options
 from tinykit.data.splits import assemble, generated_dataset, split_pool, split_train
 from tinykit.errors import DataError
+from tinykit.options import Options
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_FILES = 200_000

@@ -8,9 +8,9 @@ import pydantic
 
 from tinykit.data.dataset import RAW_DTYPES, Dataset, Split
 from tinykit.data.files import as_split, card_classes, check_samples, missing_message, read_card, read_npz, resolve
-from tinykit.data.options import Options
 from tinykit.data.splits import assemble, generated_dataset, split_pool, split_train
 from tinykit.errors import DataError
+from tinykit.options import Options
 
 
 class NpzOptions(Options):

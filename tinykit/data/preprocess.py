@@ -10,8 +10,8 @@ import pydantic
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from tinykit.data.arithmetic import NUMPY, TENSORFLOW, Arithmetic
-from tinykit.data.options import nearest, parse_options
 from tinykit.errors import ConfigError, DataError
+from tinykit.options import nearest, parse_options
 
 STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 CHUNK_VALUES = 1 << 22

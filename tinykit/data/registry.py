@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from tinykit.data import cifar10, digits, fashion_mnist, image_folder, npz
 from tinykit.data.dataset import Dataset
-from tinykit.data.options import Options, nearest, parse_options
 from tinykit.errors import ConfigError
+from tinykit.options import Options, nearest, parse_options
 
 
 class Load(Protocol):

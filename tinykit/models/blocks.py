@@ -3,20 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pydantic
-
 from tinykit.errors import ModelError
+from tinykit.options import Options
 
 L2_MLPERF_TINY = 1e-4  # weight decay of the MLPerf Tiny training scripts
 
 
-class ModelOptions(pydantic.BaseModel):
-    """Base of the options of a family: unknown keys, infinities and NaN are refused; instances are immutable."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ClassifierOptions(ModelOptions):
+class ClassifierOptions(Options):
     """Options of every classifier.
 
     Attributes:

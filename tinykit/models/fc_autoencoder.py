@@ -4,10 +4,11 @@ from typing import Any
 
 import pydantic
 
-from tinykit.models.blocks import ModelOptions, check_rank, normalise_relu
+from tinykit.models.blocks import check_rank, normalise_relu
+from tinykit.options import Options
 
 
-class FcAutoencoderOptions(ModelOptions):
+class FcAutoencoderOptions(Options):
     """Options of `fc_autoencoder`.
 
     Attributes:

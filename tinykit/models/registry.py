@@ -1,15 +1,12 @@
 """The table of model families. A new one costs a file with a `build` function and its options, and one line here."""
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
-
-import pydantic
 
 from tinykit.errors import ConfigError, ModelError
 from tinykit.models import cnn, conv1d, ds_cnn, fc_autoencoder, mobilenet_v1, mobilenet_v2, resnet8
-from tinykit.models.blocks import ModelOptions
+from tinykit.options import Options, nearest, parse_options
 
 
 class Build(Protocol):
@@ -23,7 +20,7 @@ class ModelEntry:
     """One family of the registry."""
 
     build: Build
-    options: type[ModelOptions]
+    options: type[Options]
 
     @property
     def doc(self) -> str:
@@ -47,7 +44,7 @@ def model_names() -> tuple[str, ...]:
     return tuple(sorted(MODELS))
 
 
-def model_options(name: str) -> type[ModelOptions]:
+def model_options(name: str) -> type[Options]:
     """The pydantic model of a family's options.
 
     Raises:
@@ -73,7 +70,7 @@ def build_model(name: str, input_shape: Sequence[int], classes: int, options: Ma
         ModelError: the family cannot be built for this input.
     """
     entry = _entry(name)
-    parsed = _parse(name, entry.options, options)
+    parsed = parse_options(entry.options, options, f"model {name}")
     if classes < 1:
         raise ModelError(f"model {name}: expected 1 class or more, received {classes}")
     try:
@@ -84,32 +81,5 @@ def build_model(name: str, input_shape: Sequence[int], classes: int, options: Ma
 
 def _entry(name: str) -> ModelEntry:
     if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}: {_nearest(name, MODELS)}")
+        raise ConfigError(f"unknown model {name!r}: {nearest(name, MODELS)}")
     return MODELS[name]
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    lower = {known_name.lower(): known_name for known_name in names}
-    match = difflib.get_close_matches(str(name).lower(), lower, n=1)
-    return (f"did you mean {lower[match[0]]!r}? " if match else "") + f"(known: {', '.join(names)})"
-
-
-def _parse(name: str, cls: type[ModelOptions], options: Any) -> ModelOptions:
-    if not isinstance(options, Mapping):
-        raise ConfigError(f"model {name}: expected a mapping of options, received {options!r}")
-    try:
-        return cls.model_validate(dict(options))
-    except pydantic.ValidationError as error:
-        problems = []
-        items = error.errors(include_url=False)
-        inner = {item["loc"][0] for item in items if len(item["loc"]) > 1}
-        for item in items:
-            path = ".".join(str(part) for part in item["loc"])
-            if item["type"] == "too_short" and item["loc"][0] in inner:
-                continue  # only because its wrong elements were left out
-            if item["type"] == "extra_forbidden":
-                problems.append(f"model {name}: unknown option {path!r}: {_nearest(path, cls.model_fields)}")
-            else:
-                problems.append(f"model {name}: option {path!r}: {item['msg']}, received {item['input']!r}")
-        raise ConfigError(problems) from error

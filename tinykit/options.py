@@ -13,17 +13,23 @@ T = TypeVar("T")
 
 
 class Options(pydantic.BaseModel):
-    """Base of the options of a dataset: unknown keys, infinities and NaN are refused; instances are immutable."""
+    """Base of the options of a dataset or a model family: unknown keys, infinities and NaN are refused; instances are immutable."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like `name`, upper and lower case aside; None where none is like it."""
+    lower = {known_name.lower(): known_name for known_name in sorted(known)}
+    match = difflib.get_close_matches(str(name).lower(), lower, n=1)
+    return lower[match[0]] if match else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message for an unknown name: the nearest match if there is one, and all known names."""
     names = sorted(known)
-    lower = {known_name.lower(): known_name for known_name in names}
-    match = difflib.get_close_matches(str(name).lower(), lower, n=1)
-    hint = f"did you mean {lower[match[0]]!r}? " if match else ""
+    match = closest(name, names)
+    hint = f"did you mean {match!r}? " if match else ""
     return f"{hint}(known: {', '.join(names) or 'none'})"
 
 
