@@ -58,7 +58,7 @@ def test_full_report_has_every_section():
     assert wanted <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     for words in (
-        "Fits the budget of nano33ble",
+        "The model fits the budget of nano33ble; no program is linked yet",
         "98.00 %",
         "96.24 to 98.94 %",
         "different classes for 3 of 450 samples",
@@ -284,3 +284,9 @@ def test_images_of_other_kinds_are_passed_over():
     assert data_url(np.zeros((4, 4, 2), np.uint8)) is None
     assert data_url(np.zeros((0, 4), np.uint8)) is None
     assert data_url(np.zeros((300, 200, 3), np.uint8)).startswith("data:image/png;base64,")
+
+
+def test_a_linked_and_run_program_fits_without_reserve():
+    data = report_samples.full()
+    data.metrics["flash"]["total"], data.metrics["ram"]["total"] = 40_000, 9_000
+    assert "Fits the budget of nano33ble" in Outline(render_report(data)).text

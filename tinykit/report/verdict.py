@@ -18,12 +18,14 @@ class Usage:
         name: "Flash" or "RAM".
         used, limit: bytes, None where not known.
         source: where `used` comes from.
+        whole: it counts everything that a linked program takes, not the model alone.
     """
 
     name: str
     used: int | None
     limit: int | None
     source: str
+    whole: bool = False
 
     @property
     def fits(self) -> bool | None:
@@ -99,14 +101,16 @@ def _budget(usages: tuple[Usage, ...], board: str | None) -> tuple[bool | None, 
         return False, f"Does not fit {against}", sentence
     if any(usage.fits is None for usage in limited):
         return None, f"Cannot be judged against {against}", sentence
-    return True, f"Fits {against}", sentence
+    if all(usage.whole for usage in limited):
+        return True, f"Fits {against}", sentence
+    return True, f"The model fits {against}; no program is linked yet", sentence
 
 
 def _flash(data: ReportData) -> Usage:
     limit = data.budget.get("flash")
     linked = data.metric("flash.total")
     if linked is not None:
-        return Usage("Flash", linked, limit, data.sources.get("flash.total", "measured(host): linked program"))
+        return Usage("Flash", linked, limit, data.sources.get("flash.total", "measured(host): linked program"), whole=True)
     used = data.metric("tflite_bytes")
     if used is None and data.ledger:
         used = data.ledger[-1].get("tflite_bytes")
@@ -118,7 +122,7 @@ def _ram(data: ReportData) -> Usage:
     run = data.metric("ram.total")
     board = data.metric("board") or data.budget.get("board") or "board"
     if run is not None:
-        return Usage("RAM", run, limit, data.sources.get("ram.total", f"emulated({board})"))
+        return Usage("RAM", run, limit, data.sources.get("ram.total", f"emulated({board})"), whole=True)
     used = data.ledger[-1].get("ram_bytes") if data.ledger else None
     if used is not None:
         return Usage("RAM", used, limit, data.sources.get("ledger.ram_bytes", _ARENA))
