@@ -288,5 +288,5 @@ def test_images_of_other_kinds_are_passed_over():
 
 def test_a_linked_and_run_program_fits_without_reserve():
     data = report_samples.full()
-    data.metrics["flash"]["total"], data.metrics["ram"]["total"] = 40_000, 9_000
+    data.metrics |= {"flash": {"total": 40_000}, "ram": {"total": 9_000}}
     assert "Fits the budget of nano33ble" in Outline(render_report(data)).text
