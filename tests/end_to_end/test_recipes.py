@@ -67,8 +67,10 @@ def test_a_budget_that_is_not_met_is_exit_code_3_with_everything_written(tmp_pat
     assert (tmp_path / "runs/digits-quicktest/model.tflite").exists()
 
 
-@pytest.mark.parametrize("simplify", ["true", "false"])
-def test_simplify_switch_changes_no_output(tmp_path, simplify):
-    done = tinykit(tmp_path, "--config", "digits", "--set", f"simplify={simplify}", "--quicktest")
+@pytest.mark.parametrize("switch", ["simplify=false", "tflite.keep_names=true"])
+def test_switches_change_the_file_and_no_output(tmp_path, switch):
+    done = tinykit(tmp_path, "--config", "digits", "--set", switch, "--quicktest")
     assert done.returncode == 0, done.stdout + done.stderr
     assert metrics(tmp_path, "digits-quicktest")["parity"]["tflm_vs_reference"] == 0
+    named = b"conv2d" in (tmp_path / "runs/digits-quicktest/model.tflite").read_bytes()
+    assert named == (switch == "tflite.keep_names=true")

@@ -28,7 +28,7 @@ def test_every_family_is_listed():
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_family_is_exact(name):
+def test_family_is_exact(name, tally):
     shape, options = SMALL[name]
     keras.utils.set_random_seed(1)
     model = build_model(name, shape, 3, options)
@@ -41,6 +41,7 @@ def test_family_is_exact(name):
     stored = reference.quantize_input(graph, x)
     assert np.array_equal(reference.run(graph, stored), reference.run(simple, stored))
     found = compare_tflm(simple, write_tflite(simple), stored)
-    print(f"{name}: Keras vs reference 0 of {elements}, TFLM vs reference {found.mismatches} of {found.elements}")
+    tally("Keras vs reference", 0, elements)
+    tally("TFLM vs simplified reference", found.mismatches, found.elements)
     assert found.mismatches == 0, found.first
     assert total_macs(graph) == count_macs(model)

@@ -9,7 +9,7 @@ from tinykit.verify.compare import compare_tflm
 
 
 @pytest.mark.parametrize("build,seed", [(image_network, s) for s in range(14)] + [(sequence_network, s) for s in range(4)])
-def test_random_network_is_exact(build, seed):
+def test_random_network_is_exact(build, seed, tally):
     model = build(seed)
     x = samples(model, seed)
     q = quantized(model, x)
@@ -18,7 +18,8 @@ def test_random_network_is_exact(build, seed):
     from tinykit.graph import reference
 
     tflm = compare_tflm(graph, None, reference.quantize_input(graph, x[:8]), tensors="all")
-    print(f"{build.__name__}({seed}): Keras vs reference 0 of {elements}; reference vs TFLM {tflm.mismatches} of {tflm.elements}")
+    tally("Keras vs reference", 0, elements)
+    tally("TFLM vs reference", tflm.mismatches, tflm.elements)
     assert tflm.mismatches == 0, tflm.first
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tinykit.graph import reference
 from tinykit.graph.reader import read_tflite
+from tinykit.graph.simplify import simplify
 from tinykit.graph.writer import write_tflite
 from tinykit.verify.compare import compare_tflm
 
@@ -44,16 +45,31 @@ MODELS = {"ic_pretrainedResnet_int8": cifar, "kws_ref_model_int8": speech, "ad01
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_outputs_and_inner_tensors_are_tflms(name: str) -> None:
+def test_outputs_and_inner_tensors_are_tflms(name: str, tally) -> None:
     path, x = DATA / "reference_models" / f"{name}.tflite", MODELS[name]()
     graph = read_tflite(path)
     outputs = compare_tflm(graph, path.read_bytes(), x)
     inner = compare_tflm(graph, path.read_bytes(), x[:12], "all")
     written = compare_tflm(graph, None, x[:12], "all")
-    print(f"{name}: outputs {outputs}; all tensors of the file {inner}; all tensors as written {written}")
+    for c in (outputs, inner, written):
+        tally("TFLM vs reference", c.mismatches, c.elements)
     assert outputs.samples >= 50
     assert (outputs.mismatches, inner.mismatches, written.mismatches) == (0, 0, 0), (outputs, inner, written)
     assert inner.elements == written.elements > outputs.elements // len(x) * 12
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_simplified_graphs_are_tflms_too(name: str, tally) -> None:
+    """The simplified graph against TFLM on the file as shipped, and the simplified file in TFLM against the simplified graph, inner tensors
+    and
+    logits included."""
+    path, x = DATA / "reference_models" / f"{name}.tflite", MODELS[name]()
+    simple = simplify(read_tflite(path)).graph
+    shipped = compare_tflm(simple, path.read_bytes(), x)
+    inner = compare_tflm(simple, None, x[:12], "all")
+    tally("TFLM vs simplified reference", shipped.mismatches + inner.mismatches, shipped.elements + inner.elements)
+    assert shipped.samples >= 50
+    assert (shipped.mismatches, inner.mismatches) == (0, 0), (shipped, inner)
 
 
 @pytest.mark.parametrize("name", MODELS)

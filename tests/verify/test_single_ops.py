@@ -31,10 +31,13 @@ def exact(kind: str, net: Net, n: int = 3, x: np.ndarray | None = None) -> None:
     assert result.mismatches == 0, str(result)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def report():
+@pytest.fixture(autouse=True)
+def counted(tally):
+    """Adds what each test compared to the totals that the test session shows."""
+    TOTAL.clear()
     yield
-    print("\n" + "\n".join(f"{kind}: {bad} of {n} elements differ" for kind, (bad, n) in sorted(TOTAL.items())))
+    for bad, n in TOTAL.values():
+        tally("TFLM vs reference, random single ops", bad, n)
 
 
 @quick

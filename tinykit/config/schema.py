@@ -65,6 +65,14 @@ class CheckConfig(Section):
     litert: bool = Field(default=False, description="compare with LiteRT as well (it needs not agree)")
 
 
+class TfliteConfig(Section):
+    """How model.tflite is written."""
+
+    keep_names: bool = Field(
+        default=False, description="keep tensor names and full zero-point vectors, which TFLM does not need and LiteRT does; a larger file"
+    )
+
+
 class RunConfig(Section):
     """One run, from data to an integer network."""
 
@@ -102,6 +110,7 @@ class RunConfig(Section):
     )
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     check: CheckConfig = Field(default_factory=CheckConfig)
+    tflite: TfliteConfig = Field(default_factory=TfliteConfig)
     simplify: bool = Field(default=True, description="remove dead channels and no-ops from the integer graph (exact)")
 
 

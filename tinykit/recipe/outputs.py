@@ -98,7 +98,7 @@ def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Se
         return Outputs({}, material)
     config = context.config.config
     graph, deployed, removed = integer_graph(model, context.config.name, config.simplify)
-    tflite = write_tflite(deployed)
+    tflite = write_tflite(deployed, keep_names=config.tflite.keep_names)
     if removed is not None:
         context.log(f"simplifier: {removed}")
     count = min(config.check.samples or len(context.dataset.test.y), len(context.dataset.test.y))

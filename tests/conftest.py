@@ -1,0 +1,29 @@
+"""Counts compared elements over all tests, and shows the totals at the end: an exactness claim always comes with its N."""
+
+from collections import defaultdict
+
+import pytest
+
+
+@pytest.fixture
+def tally(record_property):
+    """tally(what, mismatches, elements): adds a comparison to the totals of the test session."""
+
+    def add(what: str, mismatches: int, elements: int) -> None:
+        record_property("tally", (what, int(mismatches), int(elements)))
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter):
+    totals = defaultdict(lambda: [0, 0])
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for name, value in getattr(report, "user_properties", []):
+                if name == "tally" and report.when == "call":
+                    totals[value[0]][0] += value[1]
+                    totals[value[0]][1] += value[2]
+    if totals:
+        terminalreporter.section("exactness")
+        for what, (mismatches, elements) in sorted(totals.items()):
+            terminalreporter.write_line(f"{what}: {mismatches:,} of {elements:,} elements differ")
