@@ -72,7 +72,7 @@ step     test accuracy  int8 .tflite  RAM (est.)  MACs    seconds  budget (est.)
 1 train  37.50 %        3.8 kB        2.0 kB      1.25 M  0.0      fits
 2 add    87.50 %        8.8 kB        2.0 kB      1.25 M  0.0      fits
 budget met: flash 8.8 kB (the .tflite alone) of 10.0 kB, RAM 2.0 kB (estimated) of 5.0 kB
-done: w/metrics.json
+done: w/report.html
 """
 
 
@@ -138,8 +138,9 @@ def test_a_finished_run_is_not_run_again(lines):
     lines.clear()
     assert go(lines) == first
     assert calls() == before
-    assert lines[-1] == "nothing to do: this run is complete (to make its outputs again, delete w/DONE)"
-    assert lines[-3].startswith("1 train (done before)  37.50 %")
+    assert lines[-2] == "nothing to do: this run is complete (to make its outputs again, delete w/DONE)"
+    assert lines[-1] == "done: w/report.html"
+    assert lines[-4].startswith("1 train (done before)  37.50 %")
 
 
 def test_a_finished_step_is_not_run_again(lines):

@@ -145,8 +145,8 @@ class QuantizedModel(keras.Model):
         if self._distillation is None or not training:
             return loss
         teacher, weight, temperature = self._distillation
-        target = tf.nn.softmax(tf.stop_gradient(teacher(x)) / temperature)
-        divergence = tf.nn.softmax_cross_entropy_with_logits(target, y_pred / temperature)
+        log_target = tf.nn.log_softmax(tf.stop_gradient(teacher(x)) / temperature)
+        divergence = tf.reduce_sum(tf.exp(log_target) * (log_target - tf.nn.log_softmax(y_pred / temperature)), axis=-1)
         return (1.0 - weight) * loss + weight * temperature**2 * tf.reduce_mean(divergence)
 
     # files --------------------------------------------------------------------------------------------------------------------

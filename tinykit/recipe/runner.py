@@ -222,6 +222,7 @@ class _Run:
             self.console.ledger(self.rows, self.budget)
             again = self.rundir.path / "DONE"
             self.console.line(f"nothing to do: this run is complete (to make its outputs again, delete {again})")
+            self.console.line(f"done: {self.rundir.path / 'report.html'}")
             return finished
         self.stop.check()
         self.services.prepare()
@@ -441,7 +442,7 @@ class _Run:
             self.console.line(judged)
         if self.quicktest:
             self.console.line(_QUICKTEST.replace("below", "above"))
-        self.console.line(f"done: {self.rundir.path / 'metrics.json'}")
+        self.console.line(f"done: {self.rundir.path / 'report.html'}")
         return metrics
 
     def _judge(self, metrics: dict[str, Any]) -> tuple[bool | None, str]:
