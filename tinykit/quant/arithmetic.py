@@ -22,6 +22,22 @@ def straight_through(linear, exact):  # type: ignore[no-untyped-def]
     return tf.identity(exact), lambda upstream: (upstream, None)
 
 
+SCALE_BITS = 12
+
+
+def short_scale(scale: tf.Tensor) -> tf.Tensor:
+    """A positive float32 scale rounded to 12 significant bits, with a straight-through gradient.
+
+    The product of two such scales is exact in float32, so that an interpreter that multiplies them in float32 and one that multiplies them
+    in
+    double derive the same multiplier. TFLM's FULLY_CONNECTED has done either, depending on its version.
+    """
+    drop = 24 - SCALE_BITS
+    bits = tf.bitcast(tf.stop_gradient(scale), tf.int32) + (1 << (drop - 1))
+    rounded = tf.bitcast(tf.bitwise.bitwise_and(bits, tf.constant(-(1 << drop), tf.int32)), tf.float32)
+    return straight_through(scale, rounded)
+
+
 def power_of_two(exponent: tf.Tensor) -> tf.Tensor:
     """2^exponent as float64, exponent int64 in -1022..1023, built from the bits of the number so that it is exact."""
     return tf.bitcast(tf.bitwise.left_shift(exponent + 1023, tf.constant(52, tf.int64)), tf.float64)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tinykit.quant.arithmetic import SCALE_BITS
 from tinykit.quant.fuse import fuse
 from tinykit.quant.model import QuantizedModel
 from tinykit.quant.program import Node, Program
@@ -16,10 +18,17 @@ from tinykit.quant.weighted import Weighted
 
 @dataclass(frozen=True)
 class InputRange:
-    """How the input is quantised: real = scale * (stored - zero_point), stored -128..127."""
+    """How the input is quantised: real = scale * (stored - zero_point), stored -128..127.
+
+    The scale is rounded to 12 significant bits (see `arithmetic.short_scale`), which moves no 8-bit integer: 255 * 2^-13 < 1/2.
+    """
 
     scale: float
     zero_point: int
+
+    def __post_init__(self) -> None:
+        fraction, exponent = math.frexp(self.scale)
+        object.__setattr__(self, "scale", math.ldexp(math.floor(fraction * (1 << SCALE_BITS) + 0.5), exponent - SCALE_BITS))
 
     @staticmethod
     def from_affine(scale: float, offset: float) -> InputRange | None:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tinykit.quant.arithmetic import straight_through
+from tinykit.quant.arithmetic import short_scale, straight_through
 
 
 @dataclass
@@ -75,7 +75,7 @@ class TensorQuantizer(keras.layers.Layer):
         step = tf.exp(tf.convert_to_tensor(self.log_step))
         if self.max_real is not None:
             step = tf.minimum(step, tf.constant(self.max_real / ((1 << self.bits) - 1), tf.float32))
-        return step
+        return short_scale(step)
 
     def limits(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Float32 scalars: least and largest centred integer."""

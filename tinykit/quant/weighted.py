@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tinykit.graph import build, ir
-from tinykit.quant.arithmetic import requantize, round_half_up, to_float64
+from tinykit.quant.arithmetic import requantize, round_half_up, short_scale, to_float64
 from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, edges, pad_plane, pair
 from tinykit.quant.quantizer import QValue, TensorQuantizer
 
@@ -276,6 +276,9 @@ class QDense(Weighted):
 
     kind = "fully_connected"
     per_channel = False
+
+    def weight_scale(self) -> tf.Tensor:
+        return short_scale(super().weight_scale())
 
     def accumulate(self, x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
         return tf.matmul(tf.reshape(x, (-1, w.shape[0])), w)
