@@ -53,3 +53,22 @@ def test_gradients_are_straight_through():
         total = tf.reduce_sum(y)
     assert np.array_equal(y, [7, 7, 7])
     assert np.allclose(tape.gradient(total, x), 2.0)
+
+
+def test_double_rounding_at_ties_and_extremes():
+    """Few significant bits make exact halves common; the ends of int32 are where products are widest."""
+    rng = np.random.default_rng(0)
+    compared = 0
+    for _ in range(150):
+        shift = int(rng.integers(-31, 8))
+        m = int(rng.choice([1 << 30, (1 << 31) - 1, 3 << 29, 5 << 28, int(rng.integers(1 << 30, 1 << 31))]))
+        limit = (2**31 - 1) >> max(shift, 0)
+        coarse = rng.integers(-(2**11), 2**11, 1000) << int(rng.integers(0, 20))
+        x = np.concatenate([rng.integers(-limit, limit + 1, 500), coarse.clip(-limit, limit), [0, 1, -1, limit, -limit, -limit - 1]])
+        theirs = fp.multiply_by_quantized_multiplier(x, m, shift)
+        ours = arithmetic.multiply_by_quantized_multiplier(
+            tf.constant(x, tf.float64), tf.constant(float(m), tf.float64), tf.constant(shift, tf.int64)
+        )
+        assert np.array_equal(ours.numpy().astype(np.int64), theirs), (m, shift)
+        compared += len(x)
+    assert compared > 200_000

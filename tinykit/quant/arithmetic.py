@@ -65,15 +65,18 @@ def requantize(acc: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
 
 
 def multiply_by_quantized_multiplier(acc: tf.Tensor, m: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """acc * m * 2^(shift - 31) with double rounding. The 31-bit multiplier is split in 15 + 16 bits, so that no product needs more than 47
-    bits."""
+    """acc * m * 2^(shift - 31) with double rounding, in ten passes over the tensor.
+
+    The 31-bit multiplier is split in 15 + 16 bits, so that no product needs more than 47 bits. The second rounding is half away from zero:
+    a
+    factor of 1 + 2^-33 moves an exact half over the edge on either side and, as the value has at most 31 bits, nothing else.
+    """
     zero = tf.zeros_like(shift)
-    x = acc * power_of_two(tf.maximum(shift, zero))
+    left = power_of_two(tf.maximum(shift, zero))
     m_high = tf.floor(m / 65536.0)
-    low = tf.floor((x * (m - m_high * 65536.0) + 2.0**30) / 65536.0)
-    high_product = tf.floor((x * m_high + low) / 32768.0)
-    scaled = high_product * power_of_two(tf.minimum(shift, zero))
-    return tf.sign(scaled) * tf.floor(tf.abs(scaled) + 0.5)
+    low = tf.floor(acc * ((m - m_high * 65536.0) * left / 65536.0) + 16384.0)
+    high = tf.floor(acc * (m_high * left / 32768.0) + low / 32768.0)
+    return tf.floor(high * (power_of_two(tf.minimum(shift, zero)) * (1.0 + 2.0**-33)) + 0.5)
 
 
 def to_float64(x: tf.Tensor) -> tf.Tensor:
