@@ -23,6 +23,8 @@ from absl import app, flags
 from tinykit.config.loading import ResolvedConfig, available, load_config
 from tinykit.config.schema import json_schema
 from tinykit.errors import BudgetError, ConfigError, TinykitError
+from tinykit.recipe.console import discard_output
+from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 
 if TYPE_CHECKING:
     from tinykit.recipe.runner import Services
@@ -46,7 +48,7 @@ def _print_schema() -> None:
             options[name] = step_class(name).Options
         except ConfigError as error:
             print(f"note: {error}", file=sys.stderr)
-    print(json.dumps(json_schema(options), indent=2))
+    print(json.dumps(json_schema(options), indent=2), flush=True)
 
 
 def _config(arguments: Sequence[str]) -> ResolvedConfig:
@@ -81,15 +83,40 @@ def exit_code(work: Callable[[], None]) -> int:
     try:
         work()
     except TinykitError as error:
-        sys.stdout.flush()
+        _flush()
         for problem in error.problems:
             print(problem if problem.startswith("  ") else f"error: {problem}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stdout.flush()
+        _flush()
         print("interrupted; the same command resumes", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `--print_schema | head`: who reads has had enough
+        discard_output()
+    except OSError as error:
+        _flush()
+        print(f"error: {error}; nothing is lost that was finished: mend it, and the same command resumes", file=sys.stderr)
+        return 2
     return 0
+
+
+def _open_streams() -> None:
+    """Standard streams that the caller closed lead nowhere, so that no file of the run takes their numbers."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            sink = os.open(os.devnull, os.O_WRONLY)
+            if sink != number:
+                os.dup2(sink, number)
+                os.close(sink)
+            setattr(sys, name, os.fdopen(number, "w"))
+
+
+def _flush() -> None:
+    """Standard output before standard error; without complaint where there is none, or nobody who reads it."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        discard_output()
 
 
 def _work(argv: Sequence[str]) -> None:
@@ -100,12 +127,16 @@ def _work(argv: Sequence[str]) -> None:
     workdir = FLAGS.workdir or os.path.join("runs", config.name + ("-quicktest" if FLAGS.quicktest else ""))
     from tinykit.recipe.quiet import import_tensorflow
 
-    import_tensorflow()
+    stop = StopFlag()
+    with stop_on_sigterm(stop):
+        import_tensorflow()
+    stop.check()
     train(config, workdir, quicktest=FLAGS.quicktest, command=shlex.join(["python", "-m", "tinykit.train", *sys.argv[1:]]))
 
 
 def main(argv: Sequence[str]) -> None:
     """Does what the flags say and ends the program."""
+    _open_streams()
     sys.exit(exit_code(lambda: _work(argv)))
 
 
@@ -113,7 +144,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags; a wrong one ends the program with exit code 2 and no traceback, --help with 0."""
     try:
         return FLAGS(argv)
-    except flags.Error as error:
+    except (flags.Error, UnicodeDecodeError) as error:  # the second: a --flagfile that is no text
         print(f"error: {error}; --help lists the flags", file=sys.stderr)
         sys.exit(2)
     except SystemExit:

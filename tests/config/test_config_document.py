@@ -41,6 +41,8 @@ def test_plain_values(text, value):
         ("a: &a [*a]\n", None),
         ("a: \x00\n", None),
         ("x: " + "9" * 5000, None),
+        ("x: 0x" + "f" * 5000, "f:1: cannot read '0xffffffffffffffffffffffffffffffffffffff': a whole number of more than 100 digits"),
+        ("x: \udcff", None),
     ],
 )
 def test_refused(text, message):

@@ -214,6 +214,32 @@ def test_a_model_file_that_is_not_there():
     assert problems(GOOD, "model.path=none.keras") == ["--set model.path: model.path: no such file 'none.keras'"]
 
 
+@pytest.mark.parametrize("path", ["a" * 5000, "~nobody-of-this-name/m.h5", '"\\0"'])
+def test_names_that_no_file_can_have(path):
+    assert "no such file" in problems(GOOD, f"model.path={path}")[0]
+    with pytest.raises(ConfigError, match="no config"):
+        load_config(path.strip('"'), catalogue=CATALOGUE)
+
+
+def test_a_model_file_that_would_never_end():
+    assert problems(GOOD, "model.path=/dev/zero") == ["--set model.path: model.path: '/dev/zero' is neither a file nor a folder"]
+
+
+def test_steps_that_cannot_follow_one_another():
+    text = "data: {name: digits}\nmodel: {name: cnn}\nrecipe:\n  - train\n  - quantize\n  - ptq\n  - train\n"
+    Path("order.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config("order.yaml")
+    assert caught.value.problems == [
+        "order.yaml:6: recipe: step 'ptq' needs a float model, but 'quantize' before it has made an integer network",
+        "order.yaml:7: recipe: step 'train' needs a float model, but 'quantize' before it has made an integer network",
+    ]
+
+
+def test_types_are_named_in_the_words_of_yaml():
+    assert problems(GOOD, "budget=3") == ["--set budget: budget: should be a valid mapping, got 3"]
+
+
 def test_recipe_by_name_with_its_own_lines():
     Path("recipes").mkdir()
     Path("recipes/mine.yaml").write_text("steps:\n  - train: {epochs: 5}\n  - quantize:\n      epoks: 3\n")

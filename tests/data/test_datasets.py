@@ -411,6 +411,38 @@ def test_image_folder_with_its_own_split(root):
         load("image_folder", {"path": "p", "size": [8, 8]})
 
 
+def test_image_folder_that_is_a_file_is_not_replaced_by_generated_samples(root):
+    (root / "p").write_text("")
+    with pytest.raises(DataError, match="expected a folder with a folder for each class"):
+        load("image_folder", {"path": "p", "size": [8, 8]}, quicktest=True)
+
+
+def test_npz_of_a_zip_version_that_does_not_exist(root):
+    content = bytearray(write(root / "a.npz", **samples()).read_bytes())
+    content[content.find(b"PK\x01\x02") + 6] = 255  # "version needed to extract" of the central directory
+    (root / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match="no .npz file, or a damaged one"):
+        load("npz", {"path": "a.npz"})
+
+
+def test_content_sha256_sees_what_the_split_does_not(root):
+    arrays = samples()
+    write(root / "a.npz", **arrays)
+    before = load("npz", {"path": "a.npz"})
+    arrays["x"][7, 0, 0] ^= 1
+    write(root / "a.npz", **arrays)
+    after = load("npz", {"path": "a.npz"})
+    assert before.split_sha256 == after.split_sha256
+    assert before.content_sha256 != after.content_sha256
+    assert after.content_sha256 == load("npz", {"path": "a.npz"}).content_sha256
+
+
+def test_a_home_folder_that_nobody_has(monkeypatch):
+    monkeypatch.setenv("TINYKIT_DATA", "~nobody-of-this-name")
+    with pytest.raises(DataError, match="does not exist"):
+        load("cifar10")
+
+
 def test_image_folder_lists_all_damaged_files(root, monkeypatch):
     tree(root / "p")
     content = (root / "p" / "cat" / "000.png").read_bytes()

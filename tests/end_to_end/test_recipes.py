@@ -35,7 +35,9 @@ def test_a_float_recipe_ends_without_an_integer_network_and_says_so(tmp_path):
     m = metrics(tmp_path)
     assert m["accuracy"]["integer"] is None and m["parity"]["keras_vs_reference"] is None
     assert not (tmp_path / "runs/digits/model.tflite").exists()
-    assert "float model" in (tmp_path / "runs/digits/report.html").read_text()
+    assert m["tflite_bytes"] is None and m["budget_met"] is None, "no such file was written"
+    page = (tmp_path / "runs/digits/report.html").read_text()
+    assert "float model" in page and "size of the .tflite file" not in page
 
 
 def test_a_users_own_model_is_quantised_without_training_it(tmp_path):
@@ -46,6 +48,22 @@ def test_a_users_own_model_is_quantised_without_training_it(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "skipped: model.path" in done.stdout
     assert metrics(tmp_path)["parity"]["tflm_vs_reference"] == 0
+    few = tinykit(
+        tmp_path, "--config", "digits", "--set", "model.path=mine.keras", "--set", "recipe=ptq", "--set", "check.samples=7", "--workdir=few"
+    )
+    assert few.returncode == 0, few.stdout + few.stderr
+    m = json.loads((tmp_path / "few/metrics.json").read_text())
+    assert m["parity"]["samples"] == 7
+    assert m["accuracy"] == metrics(tmp_path)["accuracy"], "of the whole test split, however few samples were compared"
+    assert m["disagreements"] == metrics(tmp_path)["disagreements"]
+
+
+def test_a_model_that_does_not_suit_the_data_is_refused(tmp_path):
+    i = L.Input((8, 8, 1))
+    keras.Model(i, L.Dense(3)(L.Flatten()(i))).save(tmp_path / "three.keras")
+    done = tinykit(tmp_path, "--config", "digits", "--set", "model.path=three.keras")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "the data have 10 classes: expected a model with an output of shape [10], got [3]" in done.stderr
 
 
 def test_unsupported_layers_are_all_named_before_any_training(tmp_path):

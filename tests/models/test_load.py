@@ -339,7 +339,7 @@ def test_damaged_and_foreign_files(tmp_path, monkeypatch):
 
     expect("a.keras", b"", "neither HDF5")
     expect("a.h5", b"hello world", "neither HDF5")
-    expect("a.tflite", b"\x1c\x00\x00\x00TFL3....", "tinykit.compile")
+    expect("a.tflite", b"\x1c\x00\x00\x00TFL3....", "give the Keras model")
     expect("cut.keras", content[:-200], "damaged .keras")
     expect("zip.keras", b"PK\x03\x04" + bytes(50), "damaged .keras")
     expect("name.h5", content, "rename it to end in .keras")
@@ -423,3 +423,18 @@ def test_subclassed_and_unbuilt_models():
         flatten_model(Own())
     with pytest.raises(ModelError, match="without an input shape"):
         flatten_model(keras.Sequential([keras.layers.Dense(3)]))
+
+
+def test_a_model_that_does_not_take_the_data_is_refused():
+    model = build_model("cnn", (8, 8, 1), 10, {})
+    load_module.check_input(model, (8, 8, 1))
+    for shape in ((9, 8, 1), (64,), (8, 8)):
+        with pytest.raises(ModelError, match=r"takes samples of shape \[8, 8, 1\], but the preprocessed data"):
+            load_module.check_input(model, shape)
+
+
+def test_a_model_of_any_size_takes_the_data():
+    import keras
+
+    inputs = keras.Input((None, None, 1))
+    load_module.check_input(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs)), (5, 7, 1))

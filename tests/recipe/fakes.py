@@ -128,7 +128,7 @@ class FakeServices(Services):
         split = SimpleNamespace(x=SimpleNamespace(shape=(4, 2)), y=[0, 1, 0, 1])
         return SimpleNamespace(
             name=name, source="made up", synthetic=True, class_names=("a", "b"), train=split, val=split, test=split,
-            split_sha256=self.sha,
+            split_sha256=self.sha, content_sha256=self.sha,
         )  # fmt: skip
 
     def parse_chain(self, operations: Any) -> Any:

@@ -1,5 +1,6 @@
 """The runner with fake steps: order, resume, refusals, clean ends, exit codes, the ledger and metrics.json."""
 
+import io
 import json
 import os
 import signal
@@ -13,8 +14,9 @@ import pytest
 
 import tinykit
 from tinykit import atomic
-from tinykit.errors import ConfigError, ModelError, ParityError, TinykitError
+from tinykit.errors import ConfigError, DataError, ModelError, ParityError, TinykitError
 from tinykit.recipe import rundir
+from tinykit.recipe.console import Console
 from tinykit.recipe.runner import blank_metrics, run
 
 HERE = Path(__file__).resolve().parent
@@ -191,6 +193,64 @@ def test_another_configuration_is_refused_with_the_difference(lines):
         "  recipe[1].add.by: 0.5 before, 0.75 now",
         "  recipe[2].train.by: not given before, 0.25 now",
     ]
+
+
+def test_a_directory_in_which_nothing_was_computed_takes_another_configuration(lines):
+    class NoData(fakes.FakeServices):
+        def load_dataset(self, *arguments, **options):
+            raise DataError("no such file")
+
+    with pytest.raises(DataError):
+        go(lines, services=NoData(), quicktest=True)
+    assert Path("w/QUICKTEST").exists()
+    assert go(lines, "seed=3")["seed"] == 3
+    assert not Path("w/QUICKTEST").exists()
+    assert "seed: 3" in Path("w/config.resolved.yaml").read_text()
+
+
+def test_other_data_are_taken_where_nothing_was_computed(lines):
+    class NoModel(fakes.FakeServices):
+        def build_model(self, *arguments):
+            raise ModelError("does not fit the data")
+
+    with pytest.raises(ModelError):
+        go(lines, services=NoModel())
+    go(lines, services=fakes.FakeServices(sha="cd" * 32))
+    assert json.loads(Path("w/inputs.json").read_text())["data_sha256"] == "cd" * 32
+
+
+def test_inputs_of_an_older_version_are_completed(lines):
+    go(lines)
+    Path("w/DONE").unlink()
+    Path("w/inputs.json").write_text(json.dumps({"split_sha256": "ab" * 32, "model_sha256": None}))
+    go(lines)
+    assert json.loads(Path("w/inputs.json").read_text())["data_sha256"] == "ab" * 32
+
+
+def test_text_that_the_terminal_cannot_show_does_not_end_the_run(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    Console().line("runs/é")
+    assert raw.getvalue() == b"runs/\\xe9\n"
+
+
+def test_a_damaged_report_of_a_step_is_told(lines):
+    go(lines)
+    Path("w/DONE").unlink()
+    Path("w/steps/02_add/report.json").write_text("{}")
+    with pytest.raises(ConfigError, match="delete w/steps/02_add to run the step again"):
+        go(lines)
+
+
+def test_steps_are_asked_whether_the_model_suits_the_data(lines, monkeypatch):
+    def check_task(self, model, options, context):
+        raise ModelError(f"{context.label}: by {options.by}, {len(context.dataset.class_names)} classes")
+
+    monkeypatch.setattr(fakes.Add, "check_task", check_task, raising=False)
+    with pytest.raises(ModelError) as caught:
+        go(lines)
+    assert caught.value.problems == ["train: by 0.25, 2 classes", "add: by 0.5, 2 classes"]
+    assert not Path("calls.txt").exists()
 
 
 def test_quicktest_and_real_runs_do_not_mix(lines):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tinykit
+from tinykit.train import exit_code
 
 ROOT = Path(tinykit.__file__).resolve().parent.parent
 
@@ -69,6 +70,32 @@ def test_flags_from_a_file(tmp_path):
     code, _, error = cli("--flagfile=job.flags", cwd=tmp_path)
     assert code == 2
     assert len(error.splitlines()) == 2
+
+
+def test_flags_from_a_file_that_is_no_text(tmp_path):
+    (tmp_path / "job.flags").write_bytes(b"\xff\xfe\x00")
+    code, _, error = cli("--flagfile=job.flags", cwd=tmp_path)
+    assert code == 2 and error.startswith("error: 'utf-8' codec")
+
+
+def test_errors_of_the_system_are_told_without_a_traceback(capsys):
+    def full():
+        raise OSError(28, "No space left on device", "w/model.keras")
+
+    assert exit_code(full) == 2
+    assert capsys.readouterr().err.startswith("error: [Errno 28] No space left on device: 'w/model.keras'")
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">/dev/full", "| head -1"])
+def test_output_that_goes_nowhere(tmp_path, redirection):
+    if "full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    command = f"'{sys.executable}' -m tinykit.train --print_schema {redirection}"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == (2 if "full" in redirection else 0)
+    assert "Traceback" not in done.stderr
 
 
 def test_print_schema(tmp_path):

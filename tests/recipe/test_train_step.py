@@ -1,5 +1,6 @@
 """Float training with Keras: the schedule by hand, resume to the last bit, what is kept, and what is refused."""
 
+import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from tinykit.errors import ModelError, Terminated
 from tinykit.recipe.score import score, top1
 from tinykit.recipe.step import MetricsLog, StepContext
 from tinykit.steps.fitting import Checkpoint, learning_rate_at
+from tinykit.steps.integers import input_range
 from tinykit.steps.train import Train, TrainOptions, ends_in_softmax
 
 keras = pytest.importorskip("keras")
@@ -130,6 +132,16 @@ def test_a_checkpoint_survives_a_kill_at_any_moment(monkeypatch):
     again.load_best(model)
 
 
+@pytest.mark.parametrize(("name", "content"), [("state.json", "{"), ("state.json", "{}"), ("last-00001.weights.h5", "HDF")])
+def test_a_damaged_checkpoint_is_told(name, content):
+    made, _ = context("s")
+    Train()._compile(model := build(), options(), made)
+    Checkpoint(Path("s")).save(model, 0, [0.5], keep_best=False)
+    Path("s", name).write_text(content)
+    with pytest.raises(ModelError, match="delete s to run the step from its beginning"):
+        Checkpoint(Path("s")).resume(model)
+
+
 def test_ties_are_decided_by_the_loss_and_patience_counts():
     made, _ = context("s")
     Train()._compile(model := build(), options(), made)
@@ -211,6 +223,48 @@ def test_an_autoencoder_learns_its_input():
     assert set(result.report["last_epoch"]) == {"loss", "val_loss"}
     assert result.report["last_epoch"]["loss"] < 0.2
     assert score(result.model, made.dataset, made.chain) is None
+
+
+def refused(model, dataset=None, **values):
+    made, _ = context("s", dataset=dataset)
+    with pytest.raises(ModelError) as caught:
+        Train().check_task(model, options(**values), made)
+    return str(caught.value)
+
+
+def test_a_model_that_does_not_suit_the_classes_is_refused_before_training():
+    made, _ = context("s")
+    Train().check_task(build(), options(), made)
+    inputs = keras.Input((7, 5, 1))
+    flat = keras.layers.Flatten()(inputs)
+    two = refused(keras.Model(inputs, keras.layers.Dense(2)(flat)))
+    assert two == "step step: the data have 3 classes: expected a model with an output of shape [3], got [2]"
+    same = keras.layers.Reshape((7, 5, 1))(keras.layers.Dense(35)(flat))
+    assert "loss=mse" in refused(keras.Model(inputs, same))
+    Train().check_task(keras.Model(inputs, same), options(loss="mse"), made)
+    assert "expected an output of shape [7, 5, 1], got [3]" in refused(build(), loss="mse")
+    one = dataclasses.replace(data(), class_names=("a",))
+    assert "one class, 'a': nothing to tell apart" in refused(keras.Model(inputs, keras.layers.Dense(1)(flat)), one)
+
+
+@pytest.mark.parametrize("by", [0, -1, 1e-42])
+def test_input_range_of_degenerate_scales_comes_from_the_samples(by):
+    made, _ = context("s", f"data.preprocess=[{{scale: {{by: {by}}}}}]")
+    made.chain = Chain.parse([{"scale": {"by": by}}])
+    for dtype in (np.uint8, np.int8):
+        raw = data()
+        part = Split(raw.train.x.astype(dtype), raw.train.y)
+        made.dataset = dataclasses.replace(raw, train=part)
+        found = input_range(made)
+        assert found.scale > 1e-12 and -128 <= found.zero_point <= 127
+
+
+@pytest.mark.parametrize("by", [1e30, 1e300])
+def test_input_range_refuses_vast_samples(by):
+    made, _ = context("s")
+    made.chain = Chain.parse([{"scale": {"by": by}}])
+    with pytest.raises(ModelError, match="scale them"):
+        input_range(made)
 
 
 def test_top1_by_hand():

@@ -48,6 +48,7 @@ class Catalogue:
         boards: names of the boards.
         chain: checks one preprocessing chain; returns (index of the operation, message) of each problem.
         augment: the same for a list of augmentations.
+        order: the same for the names of a recipe's steps: which may not follow which.
     """
 
     datasets: Family
@@ -56,6 +57,7 @@ class Catalogue:
     boards: Callable[[], Sequence[str]]
     chain: Callable[[list[Any]], list[tuple[int, str]]]
     augment: Callable[[list[Any]], list[tuple[int, str]]]
+    order: Callable[[Sequence[str]], list[tuple[int, str]]] = lambda names: []
 
 
 def _dataset_names() -> list[str]:
@@ -108,6 +110,21 @@ def _check_augment(operations: list[Any]) -> list[tuple[int, str]]:
     return _list_problems(parse, operations, "data.augment")
 
 
+def _check_order(names: Sequence[str]) -> list[tuple[int, str]]:
+    step_class = importlib.import_module("tinykit.recipe.registry").step_class
+    problems, integers = [], ""
+    for index, name in enumerate(names):
+        try:
+            step = step_class(name)
+        except TinykitError:
+            continue  # reported with its options
+        if integers and getattr(step, "needs_float", False):
+            problems.append((index, f"step {name!r} needs a float model, but {integers!r} before it has made an integer network"))
+        elif getattr(step, "makes_integers", False):
+            integers = name
+    return problems
+
+
 def default_catalogue() -> Catalogue:
     """The catalogue of this installation."""
     return Catalogue(
@@ -117,6 +134,7 @@ def default_catalogue() -> Catalogue:
         boards=_board_names,
         chain=_check_chain,
         augment=_check_augment,
+        order=_check_order,
     )
 
 

@@ -11,6 +11,7 @@ from tinykit.errors import ConfigError
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 MAX_VALUES = 20_000
+MAX_DIGITS = 100
 
 Path = tuple[str | int, ...]
 
@@ -79,7 +80,7 @@ def parse_yaml(text: str, source: str) -> Document:
     Raises:
         ConfigError: not YAML, a key written twice or no string, too deep, or too large after aliases are expanded.
     """
-    if len(text.encode()) > MAX_BYTES:
+    if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise ConfigError(f"{source}: larger than {MAX_BYTES} bytes; a configuration is a page of text")
     try:
         depth = 0
@@ -113,6 +114,8 @@ def _scalar(tag: str, text: str) -> bool | int | float | str | None:
             raise ValueError("expected true or false")
         return text.lower() == "true"
     if tag == "int":
+        if len(text) > MAX_DIGITS:
+            raise ValueError(f"a whole number of more than {MAX_DIGITS} digits")
         return int(text, 16 if text[:2] == "0x" else 10)
     if tag == "float":
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,14 @@ def available(kind: str) -> list[str]:
     return sorted({file.stem for folder in folders if folder.is_dir() for file in folder.glob("*.yaml")})
 
 
+def _exists(path: Path) -> bool:
+    """Whether there is something at `path`; False too for names that no file can have."""
+    try:
+        return path.exists()
+    except OSError:  # too long, a folder that may not be read
+        return False
+
+
 def find_file(name_or_path: str, kind: str, beside: Path | None = None) -> Path:
     """The YAML file meant by `name_or_path`, with or without `.yaml`.
 
@@ -95,7 +104,7 @@ def find_file(name_or_path: str, kind: str, beside: Path | None = None) -> Path:
     for folder in folders:
         for ending in endings:
             file = folder / (name_or_path + ending)
-            if file.is_file():
+            if _exists(file) and file.is_file():
                 return file
     looked = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
     stem = Path(name_or_path).stem if name_or_path.endswith(_SUFFIXES) else Path(name_or_path).name
@@ -237,9 +246,12 @@ class _Resolver:
         path = self.section("model").get("path")
         if not isinstance(path, str):
             return None
-        candidates = [Path(path).expanduser(), self.file.parent / path]
+        candidates = [Path(os.path.expanduser(path)), self.file.parent / path]
         for candidate in candidates:
-            if candidate.exists():
+            if _exists(candidate) and not (candidate.is_file() or candidate.is_dir()):
+                self._problem(("model", "path"), f"model.path: {path!r} is neither a file nor a folder")
+                return None
+            if _exists(candidate):
                 return str(candidate.absolute())
         self._problem(("model", "path"), f"model.path: no such file {path!r}")
         return None
@@ -272,7 +284,9 @@ class _Resolver:
             return []
         found = [self._step_entry(item, (*path, index), document) for index, item in enumerate(recipe)]
         steps = [entry for entry in found if entry is not None]
-        labels = _labels([name for name, _ in steps])
+        names = [name for name, _ in steps]
+        self.problems += [f"{steps[index][1].place(())}: recipe: {message}" for index, message in self.catalogue.order(names)]
+        labels = _labels(names)
         result = [self._step(name, label, entry) for (name, entry), label in zip(steps, labels)]
         allowed = set(labels) | {name for name, _ in steps}
         for key in self.section("steps"):

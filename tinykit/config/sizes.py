@@ -5,6 +5,7 @@ import re
 _UNITS = {"": 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 MAX_BYTES = 2**40
+_MAX_DIGITS = 100
 
 
 def parse_size(value: object) -> int:
@@ -24,7 +25,7 @@ def parse_size(value: object) -> int:
         raise ValueError(f"expected a size in bytes such as 262144, 256kB, 1MB or 64KiB, got {value!r}")
     text = str(value).strip()
     match = _PATTERN.fullmatch(text)
-    if match is None or match[2] not in _UNITS:
+    if match is None or match[2] not in _UNITS or len(match[1]) > _MAX_DIGITS:
         raise ValueError(f"expected a size in bytes such as 262144, 256kB, 1MB or 64KiB, got {value!r}")
     whole, _, fraction = match[1].partition(".")
     scale = 10 ** len(fraction)

@@ -1,5 +1,6 @@
 """Turns pydantic's complaints into `file:line: message; did you mean 'x'?`."""
 
+import re
 import types
 import typing
 from typing import Any, TypeVar
@@ -8,6 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from tinykit.config.catalogue import nearest
 from tinykit.config.document import Document, Path, describe
+
+_PYTHON_WORDS = re.compile(r"(dictionary|tuple)( or instance of \w+)?$")
+"Ends of pydantic's messages, which are about YAML here."
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -49,6 +53,7 @@ def _message(model: type[BaseModel], item: Any, data: Any, path: Path, document:
     text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if text.startswith("Input should"):
         text = text.replace("Input should", "should", 1)
+    text = _PYTHON_WORDS.sub(lambda found: "mapping" if found[1] == "dictionary" else "list", text)
     got = "" if item["type"] in ("value_error", "assertion_error") else f", got {_short(item['input'])}"
     return f"{where}: {describe(full) or 'configuration'}: {text}{got}"
 

@@ -1,6 +1,7 @@
 """What a dataset is: raw arrays in three splits, and where they come from."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 
@@ -49,6 +50,16 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one raw sample, without the batch."""
         return tuple(int(size) for size in self.train.x.shape[1:])
+
+    @property
+    def content_sha256(self) -> str:
+        """SHA-256 (hex) of dtype, shape and bytes of the samples and labels of all splits, which `split_sha256` leaves out."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.val, self.test):
+            for array in (split.x, split.y):
+                digest.update(f"{array.dtype.str}{list(array.shape)}".encode())
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     @property
     def classes(self) -> int:

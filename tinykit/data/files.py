@@ -38,12 +38,12 @@ DAMAGED = (
 def data_root() -> Path | None:
     """The folder that TINYKIT_DATA names, or None where it is not set."""
     value = os.environ.get(ENVIRONMENT_VARIABLE, "")
-    return Path(value).expanduser() if value else None
+    return Path(os.path.expanduser(value)) if value else None
 
 
 def resolve(path: str) -> Path:
     """An absolute path as it is; a relative one below TINYKIT_DATA, or below the working folder where that is not set."""
-    given = Path(path).expanduser()
+    given = Path(os.path.expanduser(path))
     root = data_root()
     return given if given.is_absolute() or root is None else root / given
 
@@ -112,7 +112,7 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
         raise DataError(f"{path} does not exist or is no file")
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: no .npz file, or a damaged one ({error}); copy it again") from error
     with archive:
         names = {entry[:-4] for entry in archive.namelist() if entry.endswith(".npy")}

@@ -123,6 +123,8 @@ def load(options: ImageFolderOptions, *, seed: int, quicktest: bool) -> Dataset:
     root = resolve(options.path)
     channels = 1 if options.grayscale else 3
     if not root.is_dir():
+        if root.exists():
+            raise DataError(f"{root}: expected a folder with a folder for each class, received a file")
         if not quicktest:
             raise DataError(missing_message("image_folder", root))
         names = options.classes or ("class0", "class1")

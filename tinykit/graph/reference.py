@@ -49,11 +49,14 @@ def quantize_input(graph: ir.Graph, x: np.ndarray) -> np.ndarray:
     """Float32 samples [N, ...] -> stored integers of the graph's input: floor(x / scale + 1/2) + zero point in float64, clamped.
 
     Float64 because the quotient must not depend on how a compiler arranges float32 arithmetic. Returns int8 (or x where the input is
-    float)."""
+    float). Raises ModelError where a sample is NaN."""
     t = graph.tensors[graph.inputs[0]]
     if t.dtype == ir.Dtype.FLOAT:
         return x.astype(np.float32)
-    q = np.floor(x.astype(np.float64) * (1.0 / np.float64(np.float32(t.scale))) + 0.5) + t.zero_point
+    samples = x.astype(np.float32)
+    if np.isnan(samples).any():
+        raise ModelError(f"graph {graph.name!r}: samples contain NaN, which has no integer")
+    q = np.floor(samples.astype(np.float64) * (1.0 / np.float64(np.float32(t.scale))) + 0.5) + t.zero_point
     return np.clip(q, t.low, t.high).astype(np.int8)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,19 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         raise ModelError([p if str(file) in p else f"{file}: {p}" for p in error.problems]) from error
 
 
+def check_input(model: Any, shape: Sequence[int]) -> None:
+    """Raises ModelError if `model` has one input that does not take samples of `shape` (without the batch) as preprocessing makes them."""
+    wanted = getattr(model, "input_shape", None)
+    if not isinstance(wanted, tuple) or any(isinstance(size, (tuple, list)) for size in wanted):
+        return  # several inputs, which the steps refuse
+    own = wanted[1:]
+    if len(own) != len(shape) or any(size not in (None, given) for size, given in zip(own, shape)):
+        raise ModelError(
+            f"model {model.name!r} takes samples of shape {list(own)}, but the preprocessed data have shape {list(shape)}; "
+            "change data.preprocess (resize, reshape) or the model"
+        )
+
+
 def _load_file(file: Path) -> Any:
     if not file.is_file():
         raise ModelError(f"{file} does not exist; expected a .keras or .h5 file or a SavedModel folder")
@@ -75,7 +88,7 @@ def _load_file(file: Path) -> Any:
     elif magic[:4] == ZIP_SIGNATURE:
         kind, (configuration, version) = "keras", _zip_config(file)
     else:
-        hint = "an int8 .tflite is read by tinykit.compile" if magic[4:8] == b"TFL3" else "was the copy complete?"
+        hint = "a .tflite cannot be trained, give the Keras model it came from" if magic[4:8] == b"TFL3" else "was the copy complete?"
         raise ModelError(f"{file}: neither HDF5 (.h5) nor zip (.keras), it begins with {magic!r}; {hint}")
     problems = _refused(configuration)
     if version.startswith("2."):
@@ -99,8 +112,8 @@ def _load_folder(folder: Path) -> Any:
         raise ModelError(f"{folder}: {size} bytes, more than the limit of {MAX_FILE_BYTES}")
     if not metadata.is_file():
         raise ModelError(
-            f"{folder}: a SavedModel without keras_metadata.pb holds no Keras layers; save the model as .keras, or convert it to an "
-            "int8 .tflite and use tinykit.compile"
+            f"{folder}: a SavedModel without keras_metadata.pb holds no Keras layers; save the model as .keras"
+            " from the program that made it"
         )
     if b'"class_name": "Lambda"' in metadata.read_bytes():
         raise ModelError(f"{folder}: holds a Lambda layer, whose code cannot be represented; replace it by Keras layers")

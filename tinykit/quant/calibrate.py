@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
+from tinykit.errors import ModelError
 from tinykit.quant.model import QuantizedModel
 from tinykit.quant.weighted import Weighted
 
@@ -22,7 +23,7 @@ class _Reservoir:
 
     def add(self, values: np.ndarray, share: int) -> None:
         flat = values.ravel()
-        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
+        self.low, self.high = float(np.minimum(self.low, flat.min())), float(np.maximum(self.high, flat.max()))  # these pass NaN on
         self.parts.append(flat if flat.size <= share else self.rng.choice(flat, share, replace=False))
 
     def values(self) -> np.ndarray:
@@ -39,16 +40,23 @@ def calibrate(model: QuantizedModel, batches: Iterable[np.ndarray], method: str 
 
     Raises:
         ValueError: no batches, or an unknown method.
+        ModelError: values that are not finite, by the names of the operations.
     """
     if method not in ("mse", "minmax"):
         raise ValueError(f"calibration method {method!r}; expected mse or minmax")
     kept, means, seen = _collect(model, batches, seed)
+    bad = [f"  {s['name']}" for s in model.specs if not np.isfinite([kept[s["quantizer"]].low, kept[s["quantizer"]].high]).all()]
+    if bad:
+        raise ModelError(
+            ["values that are not finite come out of these operations (infinite weights, or samples that are not numbers):", *bad]
+        )
     if not seen:
         raise ValueError("calibration needs at least one batch")
     for quantizer, reservoir in zip(model.quantizers, kept):
         if quantizer.fixed is None and reservoir.parts:
             values = reservoir.values()
             quantizer.assign(*best_range(values, quantizer.low, quantizer.high, quantizer.signed, quantizer.max_real, method))
+    model.keep_representable()
     model.__dict__["_input_means"] = {k: total / seen for k, total in means.items()}
 
 
@@ -61,6 +69,8 @@ def _collect(model: QuantizedModel, batches: Iterable[np.ndarray], seed: int) ->
     function = tf.function(model.real_values, jit_compile=False, reduce_retracing=True)
     seen = 0
     for batch in batches:
+        if not np.isfinite(batch).all():
+            raise ModelError("the calibration samples contain NaN or infinity")
         seen += len(batch)
         for name, tensor in function(tf.constant(batch, tf.float32)).items():
             value = tensor.numpy()
@@ -119,3 +129,4 @@ def correct_biases(model: QuantizedModel) -> None:
         else:
             shift = error.sum(axis=(0, 1)).T @ mean
         layer.b.assign(np.asarray(layer.b) - shift)
+    model.keep_representable()

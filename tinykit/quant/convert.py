@@ -134,9 +134,13 @@ def _share_scales(program: Program, input_range: InputRange) -> tuple[list[Node]
     nodes: list[Node] = []
     for node in program.nodes:
         node = copy.copy(node)
-        groups.add(node.name, _Group(node.signed, node.max_real, node.fixed))
         if node.tied and len(node.inputs) > 1:
             node.inputs = [_unfixed(i, node, nodes, groups) for i in node.inputs]
+        if node.tied:  # nothing of its own: what pools or moves a ReLU6 ends at 6 as well
+            first = groups.of(node.inputs[0])
+            groups.add(node.name, _Group(first.signed, first.max_real, None))
+        else:
+            groups.add(node.name, _Group(node.signed, node.max_real, node.fixed))
         if node.tied:
             for name in node.inputs:
                 groups.tie(name, node.name)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tinykit.graph import build, ir
 from tinykit.graph.reference import softmax_integers
 from tinykit.quant.arithmetic import requantize, to_float64
-from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer
+from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, activated_range, aligned, emit_activated
 from tinykit.quant.quantizer import QValue, TensorQuantizer
 
 LEFT_SHIFT = 20
@@ -29,7 +29,7 @@ class _Binary(QLayer):
         raise NotImplementedError
 
     def real(self, inputs: list[tf.Tensor]) -> tf.Tensor:
-        return REAL_ACTIVATIONS[self.activation](self.combine(*inputs))
+        return REAL_ACTIVATIONS[self.activation](self.combine(*aligned(inputs)))
 
     def get_config(self) -> dict:
         return {**super().get_config(), "activation": self.activation}
@@ -38,17 +38,22 @@ class _Binary(QLayer):
 class _Additive(_Binary):
     def integer(self, inputs: list[QValue], output: TensorQuantizer, training: bool) -> QValue:
         a, b = inputs
-        linear = self.combine(a.q * a.scale, b.q * b.scale) / output.scale()
+        qa, qb = aligned([a.q, b.q])
+        linear = self.combine(qa * a.scale, qb * b.scale) / output.scale()
         s1, s2, sy = (to_float64(s) for s in (a.scale, b.scale, output.scale()))
         twice = 2.0 * tf.maximum(s1, s2)
-        scaled = [requantize(to_float64(v.q) * 2.0**LEFT_SHIFT, s / twice) for v, s in ((a, s1), (b, s2))]
-        return output.emit(linear, requantize(self.combine(*scaled), twice / (2.0**LEFT_SHIFT * sy)))
+        scaled = [requantize(to_float64(q) * 2.0**LEFT_SHIFT, s / twice) for q, s in ((qa, s1), (qb, s2))]
+        return emit_activated(output, self.activation, linear, requantize(self.combine(*scaled), twice / (2.0**LEFT_SHIFT * sy)))
+
+    def limit(self, inputs: list[TensorQuantizer], output: TensorQuantizer) -> None:
+        output.at_least(tf.maximum(inputs[0].scale(), inputs[1].scale()) * 2.0 ** (2 - LEFT_SHIFT))
 
     def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
         multipliers, shifts = build.binary_parameters(inputs[0], inputs[1], output, LEFT_SHIFT)
         cls = ir.Sub if isinstance(self, QSub) else ir.Add
         names = (inputs[0].name, inputs[1].name)
-        return cls(self.name, names, output.name, multipliers, shifts, act_min=output.low, act_max=output.high, left_shift=LEFT_SHIFT)
+        low, high = activated_range(output, self.activation)
+        return cls(self.name, names, output.name, multipliers, shifts, act_min=low, act_max=high, left_shift=LEFT_SHIFT)
 
 
 @keras.saving.register_keras_serializable("tinykit")
@@ -82,14 +87,19 @@ class QMul(_Binary):
 
     def integer(self, inputs: list[QValue], output: TensorQuantizer, training: bool) -> QValue:
         a, b = inputs
-        linear = (a.q * a.scale) * (b.q * b.scale) / output.scale()
+        qa, qb = aligned([a.q, b.q])
+        linear = (qa * a.scale) * (qb * b.scale) / output.scale()
         real = to_float64(a.scale) * to_float64(b.scale) / to_float64(output.scale())
-        return output.emit(linear, requantize(to_float64(a.q) * to_float64(b.q), real))
+        return emit_activated(output, self.activation, linear, requantize(to_float64(qa) * to_float64(qb), real))
+
+    def limit(self, inputs: list[TensorQuantizer], output: TensorQuantizer) -> None:
+        output.at_least(inputs[0].scale() * inputs[1].scale() * 2.0**-13)  # the product has 16 bits
 
     def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
         m, shift = build.mul_parameters(inputs[0], inputs[1], output)
         names = (inputs[0].name, inputs[1].name)
-        return ir.Mul(self.name, names, output.name, m, shift, act_min=output.low, act_max=output.high)
+        low, high = activated_range(output, self.activation)
+        return ir.Mul(self.name, names, output.name, m, shift, act_min=low, act_max=high)
 
 
 class _Extremum(QLayer):
@@ -110,7 +120,7 @@ class QMaximum(_Extremum):
     kind = "maximum"
 
     def real(self, inputs: list[tf.Tensor]) -> tf.Tensor:
-        return tf.maximum(*inputs)
+        return tf.maximum(*aligned(inputs))
 
 
 @keras.saving.register_keras_serializable("tinykit")
@@ -120,7 +130,7 @@ class QMinimum(_Extremum):
     kind = "minimum"
 
     def real(self, inputs: list[tf.Tensor]) -> tf.Tensor:
-        return tf.minimum(*inputs)
+        return tf.minimum(*aligned(inputs))
 
 
 @keras.saving.register_keras_serializable("tinykit")
@@ -157,8 +167,8 @@ class QTable(QLayer):
     Args:
         function: logistic, tanh, hard_swish, leaky_relu or relu.
         alpha: slope of leaky_relu.
-        ceiling: what the float function is cut at (6 for a ReLU6: TFLM's RELU6 cannot change the scale, so that it is a RELU here whose
-            output range ends at 6); None for no limit.
+        ceiling: what the float function is cut at (6 for a ReLU6, which is written as a change of scale and, where the output's range
+            reaches above 6, a clamp: TFLM's RELU6 cannot change the scale); None for no limit.
     """
 
     kind = "table"
@@ -174,7 +184,11 @@ class QTable(QLayer):
         return y if self.ceiling is None else tf.minimum(y, self.ceiling)
 
     def _table(self, x: ir.Tensor, y: ir.Tensor) -> np.ndarray:
-        return build.function_table(self.function, x, y, self.alpha)
+        return build.function_table(self._op, x, y, self.alpha)
+
+    @property
+    def _op(self) -> str:
+        return self.function if self.ceiling is None else f"{self.function}{self.ceiling:g}"
 
     def integer(self, inputs: list[QValue], output: TensorQuantizer, training: bool) -> QValue:
         x = inputs[0]
@@ -190,8 +204,15 @@ class QTable(QLayer):
         linear = self.real([x.q * x.scale]) / output.scale()
         return output.emit(linear, to_float64(tf.gather(table, stored) - zy))
 
+    def limit(self, inputs: list[TensorQuantizer], output: TensorQuantizer) -> None:
+        x = inputs[0].scale()
+        if self.function == "hard_swish":
+            output.at_least(x * (1.01 / 128))  # TFLM's shift goes to the right only
+        elif self.function in ("relu", "leaky_relu"):
+            output.at_least(x * max(1.0, abs(self.alpha)) * 2.0**-20)
+
     def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
-        return ir.Table(self.name, (inputs[0].name,), output.name, self.function, self._table(inputs[0], output), self.alpha)
+        return ir.Table(self.name, (inputs[0].name,), output.name, self._op, self._table(inputs[0], output), self.alpha)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "function": self.function, "alpha": self.alpha, "ceiling": self.ceiling}
@@ -218,6 +239,9 @@ class QSoftmax(QLayer):
         stored = tf.ensure_shape(stored, x.q.shape)
         return output.emit(self.real([x.q * x.scale]) / output.scale(), to_float64(stored) + 128.0)
 
+    def limit(self, inputs: list[TensorQuantizer], output: TensorQuantizer) -> None:
+        inputs[0].at_least(tf.constant(2.0**-24))
+
     def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
         return ir.Softmax(self.name, (inputs[0].name,), output.name, *build.softmax_parameters(inputs[0]))
 
@@ -235,6 +259,9 @@ class QRequantize(QLayer):
         x = inputs[0]
         real = to_float64(x.scale) / to_float64(output.scale())
         return output.emit(x.q * (x.scale / output.scale()), requantize(to_float64(x.q), real))
+
+    def limit(self, inputs: list[TensorQuantizer], output: TensorQuantizer) -> None:
+        output.at_least(inputs[0].scale() * 2.0**-20)
 
     def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
         return ir.Requantize(self.name, (inputs[0].name,), output.name, *build.requantize_parameters(inputs[0], output))

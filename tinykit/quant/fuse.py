@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinykit.errors import ModelError
-from tinykit.quant.handlers import HANDLERS, activation_of, function_of, norm_arrays
+from tinykit.quant.handlers import HANDLERS, activation_of, check_call, function_of, norm_arrays
 from tinykit.quant.layer import Shape
 from tinykit.quant.program import Node, Program, Unsupported, Value, plane
 
@@ -84,6 +84,8 @@ class Fuser:
         for node in order:
             if not node.is_input and id(node) not in self.done:
                 self._convert(node)
+        if not self.nodes and not self.problems:
+            raise ModelError(f"model {model.name!r} has no layer that computes anything")
         if self.problems:
             head = f"model {model.name!r} has {len(self.problems)} layer(s) without an exact integer counterpart:"
             raise ModelError([head, *self.problems])
@@ -112,6 +114,7 @@ class Fuser:
             for t in missing:
                 self._stand_in(t)
         try:
+            check_call(node, layer)
             handler = HANDLERS.get(kind)
             if kind in IDENTITY_LAYERS:
                 self.values[id(node.outputs[0])] = self.values[id(node.arguments.keras_tensors[0])]
@@ -160,7 +163,7 @@ class Fuser:
             node = readers[0]
             layer = node.operation
             passive = type(layer).__name__ in IDENTITY_LAYERS or (type(layer).__name__ == "Activation" and function_of(layer) == "linear")
-            if not passive:
+            if not passive or not _plain_call(node):
                 return node
             self.done.add(id(node))
             tensor = node.outputs[0]
@@ -169,37 +172,34 @@ class Fuser:
     def absorb_padding(self, value: Value, tensor: Any) -> tuple[Value, tuple[int, int, int, int]]:
         """Takes a padding layer that only this reader uses into the reader."""
         node = next((n for n in self.nodes if n.name == value.name), None)
-        if node is None or node.kind != "pad" or len(self.readers[id(tensor)]) != 1:
+        meaning = [t for t, v in self.values.items() if v.name == value.name]  # the padding's output, also behind a dropout
+        if node is None or node.kind != "pad" or sum(len(self.readers.get(t, [])) for t in meaning) != len(meaning):
             return value, (0, 0, 0, 0)
         self.nodes.remove(node)
         return Value(node.inputs[0], node.input_shapes[0], value.signed), tuple(node.config["padding"])
 
-    def fused_tail(self, layer: Any, tensor: Any) -> tuple[dict[str, Any] | None, str, str, Any]:
-        """Batch norm and activation that directly follow `layer`: (batch norm arrays, fused activation, leftover activation, last
-        tensor)."""
-        norm, activation = None, function_of(layer)
-        leftover = "" if activation in FUSED else activation
+    def fused_tail(self, layer: Any, tensor: Any) -> tuple[dict[str, Any] | None, str, tuple[str, float], Any]:
+        """Batch norm and activation that directly follow `layer`: (batch norm arrays, fused activation, leftover activation and its alpha,
+        last tensor)."""
+        norm, (activation, alpha) = None, activation_of(layer)
+        leftover = ("", 0.0) if activation in FUSED else (activation, alpha)
         if activation == "linear":
             node = self.following(tensor)
-            if node is not None and type(node.operation).__name__ == "BatchNormalization":
+            if node is not None and type(node.operation).__name__ == "BatchNormalization" and _plain_call(node):
                 norm = norm_arrays(node.operation)
                 tensor = self._take(node)
                 node = self.following(tensor)
-            if node is not None and type(node.operation).__name__ in ("Activation", "ReLU"):
-                function, _ = activation_of(node.operation)
-                if function in FUSED:
-                    activation = function
-                    tensor = self._take(node)
+            function = _fusable(node)
+            if function:
+                activation = function
+                tensor = self._take(node)
         return norm, FUSED.get(activation, "none"), leftover, tensor
 
     def fused_activation(self, tensor: Any) -> tuple[str, Any]:
         """(activation, last tensor) of a ReLU that directly follows an operation without weights."""
         node = self.following(tensor)
-        if node is not None and type(node.operation).__name__ in ("Activation", "ReLU"):
-            function, _ = activation_of(node.operation)
-            if function in FUSED:
-                return FUSED[function], self._take(node)
-        return "none", tensor
+        function = _fusable(node)
+        return (FUSED[function], self._take(node)) if function else ("none", tensor)
 
     def _take(self, node: Any) -> Any:
         self.done.add(id(node))
@@ -231,6 +231,26 @@ class Fuser:
         config = {"function": table, "alpha": alpha, "ceiling": ceiling}
         fixed = FIXED_OUTPUT.get(table)
         return self.emit(name, "table", [value], value.shape, config=config, fixed=fixed, signed=not positive, max_real=ceiling)
+
+
+def _fusable(node: Any | None) -> str:
+    """Name of the activation that `node` is, where a layer with weights or a sum can do it itself; else ""."""
+    if node is None or type(node.operation).__name__ not in ("Activation", "ReLU"):
+        return ""
+    try:
+        function, _ = activation_of(node.operation)
+    except Unsupported:  # reported when the node's own turn comes
+        return ""
+    return function if function in FUSED else ""
+
+
+def _plain_call(node: Any) -> bool:
+    """Whether a layer is called as it behaves at inference; the refusal comes when the node's own turn comes."""
+    try:
+        check_call(node, node.operation)
+    except Unsupported:
+        return False
+    return True
 
 
 def supported_layers() -> list[str]:

@@ -14,10 +14,21 @@ if TYPE_CHECKING:
     from tinykit.quant.fuse import Fuser
 
 
+CONCAT_INPUTS = 10  # that TFLM takes at once
+
+
 def function_of(layer: Any) -> str:
-    """Name of the activation function of any layer, "linear" where it has none."""
+    """Name of the activation function of any layer, "linear" where it has none; of what is no function of Keras, a description that is
+    refused later."""
+    import keras
+
     activation = getattr(layer, "activation", None)
-    return getattr(activation, "__name__", "linear") if activation is not None else "linear"
+    if activation is None:
+        return "linear"
+    name = getattr(activation, "__name__", "")
+    if name and getattr(keras.activations, name, None) is activation:
+        return str(name)
+    return f"{name or type(activation).__name__} (not a function of keras.activations)"
 
 
 def activation_of(layer: Any) -> tuple[str, float]:
@@ -34,8 +45,33 @@ def activation_of(layer: Any) -> tuple[str, float]:
         if layer.axis not in (-1, None):
             raise Unsupported(f"softmax over axis {layer.axis}; only the last one")
         return "softmax", 0.0
+    given = getattr(layer, "activation", None)
+    if type(given).__name__ in ("LeakyReLU", "ReLU", "Softmax", "Activation"):  # a layer in the place of a function
+        return activation_of(given)
     function = function_of(layer)
     return function, 0.2 if function == "leaky_relu" else 0.0
+
+
+def check_call(node: Any, layer: Any) -> None:
+    """Refuses what a layer of any kind must not be: channels first, or called as in training."""
+    if getattr(layer, "data_format", None) not in (None, "channels_last"):
+        raise Unsupported(f"data_format {layer.data_format}; build the model with channels_last")
+    if node.arguments.kwargs.get("training"):
+        raise Unsupported("it is called with training=True, which the integer network never does")
+
+
+def _finite(arrays: dict[str, Any]) -> None:
+    """Refuses NaN and infinity."""
+    for name, values in arrays.items():
+        if not np.isfinite(np.asarray(values, np.float64)).all():
+            raise Unsupported(f"its {name} contains NaN or infinity")
+
+
+def _check_ranks(node: Any, layer: Any) -> None:
+    """Keras's merging layers put the missing axes behind the batch, as the board does; `x + y` puts them in front of it."""
+    ranks = {len(t.shape) for t in node.arguments.keras_tensors}
+    if len(ranks) > 1 and not hasattr(layer, "weights"):
+        raise Unsupported("its operands differ in rank; use the layer of the same name, or reshape one of them")
 
 
 def norm_arrays(layer: Any) -> dict[str, Any]:
@@ -45,7 +81,7 @@ def norm_arrays(layer: Any) -> dict[str, Any]:
     if axis not in (-1, rank - 1):
         raise Unsupported(f"batch normalisation over axis {axis}; only the last one")
     size = layer.moving_mean.shape[0]
-    return {
+    arrays = {
         "gamma": np.asarray(layer.gamma) if layer.scale else np.ones(size, np.float32),
         "beta": np.asarray(layer.beta) if layer.center else np.zeros(size, np.float32),
         "moving_mean": np.asarray(layer.moving_mean),
@@ -53,14 +89,14 @@ def norm_arrays(layer: Any) -> dict[str, Any]:
         "epsilon": float(layer.epsilon),
         "momentum": float(layer.momentum),
     }
+    _finite(arrays)
+    return arrays
 
 
 def _spatial(
     layer: Any, shape: Shape, one_dimensional: bool
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int], tuple[int, int]]:
     """(stride, dilation, padding, kernel) of a convolution on a plane."""
-    if getattr(layer, "data_format", "channels_last") != "channels_last":
-        raise Unsupported("data_format channels_first; build the model with channels_last")
     kernel, stride, dilation = (
         tuple(layer.kernel_size),
         tuple(layer.strides),
@@ -101,6 +137,7 @@ def _weighted(
     elif norm is not None:
         weights["batch_norm"] = {k: norm[k] for k in ("gamma", "beta", "moving_mean", "moving_variance")}
         config["batch_norm"] = {k: norm[k] for k in ("epsilon", "momentum")}
+    _finite({k: v for k, v in weights.items() if k != "batch_norm"})
     config = {"kernel_shape": kernel.shape, "activation": activation, **config}
     return f.emit(name, kind, [value], shape, config=config, weights=weights, **_range_after(activation))
 
@@ -135,7 +172,7 @@ def _convolution(f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray,
         dilation=dilation,
         padding=_plus(padding, extra),
     )
-    f.publish(last, f.activation(f"{layer.name}_{leftover}", leftover, out))
+    f.publish(last, f.activation(f"{layer.name}_{leftover[0]}", leftover[0], out, leftover[1]))
 
 
 def _conv(f: Fuser, node: Any, layer: Any) -> None:
@@ -179,7 +216,7 @@ def _separable(f: Fuser, node: Any, layer: Any) -> None:
     )
     norm, activation, leftover, last = f.fused_tail(layer, node.outputs[0])
     out = _weighted(f, layer.name, "conv2d", inner, second, _bias(layer, second.shape[-1]), shape, (norm, activation))
-    f.publish(last, f.activation(f"{layer.name}_{leftover}", leftover, out))
+    f.publish(last, f.activation(f"{layer.name}_{leftover[0]}", leftover[0], out, leftover[1]))
 
 
 def _dense(f: Fuser, node: Any, layer: Any) -> None:
@@ -190,7 +227,7 @@ def _dense(f: Fuser, node: Any, layer: Any) -> None:
     flat = len(value.shape) == 1
     kind, w = ("fully_connected", kernel) if flat else ("conv2d", kernel[None, None])
     out = _weighted(f, layer.name, kind, value, w, _bias(layer, kernel.shape[-1]), shape, (norm, activation))
-    f.publish(last, f.activation(f"{layer.name}_{leftover}", leftover, out))
+    f.publish(last, f.activation(f"{layer.name}_{leftover[0]}", leftover[0], out, leftover[1]))
 
 
 def _affine(f: Fuser, node: Any, layer: Any, gain: np.ndarray, offset: np.ndarray) -> None:
@@ -201,8 +238,11 @@ def _affine(f: Fuser, node: Any, layer: Any, gain: np.ndarray, offset: np.ndarra
     activation, last = f.fused_activation(node.outputs[0])
     if flat:
         value = f.emit(f"{layer.name}_in", "reshape", [value], (1, 1, channels), tied=True)
-    kernel = np.broadcast_to(gain, (channels,)).astype(np.float32).reshape(1, 1, channels)
-    bias = np.broadcast_to(offset, (channels,)).astype(np.float32)
+    for array in (gain, offset):
+        if array.size != 1 and (array.size != channels or array.shape[-1] != channels):
+            raise Unsupported(f"parameters of shape {array.shape} for {channels} channels; one value, or one a channel")
+    kernel = np.broadcast_to(gain.reshape(-1), (channels,)).astype(np.float32).reshape(1, 1, channels)
+    bias = np.broadcast_to(offset.reshape(-1), (channels,)).astype(np.float32)
     out = _weighted(f, layer.name, "depthwise_conv2d", value, kernel, bias, value.shape, (None, activation))
     if flat:
         out = f.emit(f"{layer.name}_out", "reshape", [out], (channels,), tied=True)
@@ -220,7 +260,7 @@ def _rescaling(f: Fuser, node: Any, layer: Any) -> None:
 
 
 def _normalization(f: Fuser, node: Any, layer: Any) -> None:
-    mean, variance = (np.asarray(v, np.float32).reshape(-1) for v in (layer.mean, layer.variance))
+    mean, variance = (np.asarray(v, np.float32) for v in (layer.mean, layer.variance))
     deviation = np.maximum(np.sqrt(variance), 1e-7)
     if getattr(layer, "invert", False):
         _affine(f, node, layer, deviation, mean)
@@ -233,18 +273,24 @@ def _activation_layer(f: Fuser, node: Any, layer: Any) -> None:
     f.publish(node.outputs[0], f.activation(layer.name, function, f.inputs(node)[0], alpha))
 
 
+def broadcast_shape(*shapes: Shape) -> Shape:
+    """Shape of an element-wise operation."""
+    return tuple(int(d) for d in np.broadcast_shapes(*shapes))
+
+
 def _binary(kind: str) -> Callable[[Fuser, Any, Any], None]:
     def handler(f: Fuser, node: Any, layer: Any) -> None:
         values = f.inputs(node)
         if len(values) < 2:
             raise Unsupported("an operand is a constant; only operations between two tensors")
+        _check_ranks(node, layer)
         activation, last = f.fused_activation(node.outputs[0])
         out = values[0]
         for i, value in enumerate(values[1:], 1):
             final = i == len(values) - 1
             name = layer.name if final else f"{layer.name}_{i}"
             fused = activation if final else "none"
-            shape = tuple(int(d) for d in np.broadcast_shapes(out.shape, value.shape))
+            shape = broadcast_shape(out.shape, value.shape)
             positive = kind != "sub" and not out.signed and not value.signed
             out = f.emit(name, kind, [out, value], shape, config={"activation": fused}, **_range_after(fused, positive))
         f.publish(last, out)
@@ -257,7 +303,8 @@ def _extremum(kind: str) -> Callable[[Fuser, Any, Any], None]:
         values = f.inputs(node)
         if len(values) != 2:
             raise Unsupported("only of two tensors")
-        shape = tuple(int(d) for d in np.broadcast_shapes(*(v.shape for v in values)))
+        _check_ranks(node, layer)
+        shape = broadcast_shape(*(v.shape for v in values))
         f.publish(node.outputs[0], f.emit(layer.name, kind, values, shape, tied=True))
 
     return handler
@@ -269,15 +316,21 @@ def _concat(f: Fuser, node: Any, layer: Any) -> None:
     if axis < 0:
         raise Unsupported("concatenation along the batch")
     values = f.inputs(node)
+    axis += rank == 3
+    part = 0
+    while len(values) > CONCAT_INPUTS:
+        part += 1
+        length = sum(v.shape[axis] for v in values[:CONCAT_INPUTS])
+        shape = (*values[0].shape[:axis], length, *values[0].shape[axis + 1 :])
+        first = f.emit(f"{layer.name}_part{part}", "concat", values[:CONCAT_INPUTS], shape, config={"axis": axis}, tied=True)
+        values = [first, *values[CONCAT_INPUTS:]]
     shape = plane(node.outputs[0].shape[1:])
-    f.publish(node.outputs[0], f.emit(layer.name, "concat", values, shape, config={"axis": axis + (rank == 3)}, tied=True))
+    f.publish(node.outputs[0], f.emit(layer.name, "concat", values, shape, config={"axis": axis}, tied=True))
 
 
 def _pool(kind: str) -> Callable[[Fuser, Any, Any], None]:
     def handler(f: Fuser, node: Any, layer: Any) -> None:
         value = f.inputs(node)[0]
-        if getattr(layer, "data_format", "channels_last") != "channels_last":
-            raise Unsupported("data_format channels_first; build the model with channels_last")
         one_dimensional = type(layer).__name__.endswith("1D")
         window, stride = tuple(layer.pool_size), tuple(layer.strides)
         if one_dimensional:

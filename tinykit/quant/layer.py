@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from tinykit.graph import ir
+from tinykit.graph import build, ir
 from tinykit.quant.quantizer import QValue, TensorQuantizer
 
 Shape = tuple[int, ...]
@@ -40,7 +40,7 @@ class QLayer(keras.layers.Layer):
     kind: ClassVar[str] = ""
 
     def __init__(self, input_shapes: Sequence[Shape], output_shape: Shape, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})  # whatever the global policy is: the integers need float32
         self.in_shapes = [tuple(s) for s in input_shapes]
         self.out_shape = tuple(output_shape)
         self.built = True
@@ -57,9 +57,36 @@ class QLayer(keras.layers.Layer):
         """The operation as an op of the integer graph."""
         raise NotImplementedError
 
+    def limit(self, inputs: list[TensorQuantizer], output: TensorQuantizer) -> None:
+        """Moves learned steps to where TFLM has integers for them; changes nothing in any sensible network (see
+        `QuantizedModel.keep_representable`)."""
+
     def get_config(self) -> dict:
         """Arguments of the constructor."""
         return {**super().get_config(), "input_shapes": self.in_shapes, "output_shape": self.out_shape}
+
+
+def emit_activated(output: TensorQuantizer, activation: str, linear: tf.Tensor, exact: tf.Tensor) -> QValue:
+    """`output.emit` within the bounds of a fused activation. The range of the quantiser alone is no bound where its tensor shares the
+    scale of others (a concatenation of a ReLU and a signed tensor); the same integers as `build.clamp_range`."""
+    value = output.emit(linear, exact)
+    if activation == "none":
+        return value
+    q = tf.maximum(value.q, 0.0)
+    if activation == "relu6":
+        q = tf.minimum(q, tf.floor(6.0 / tf.stop_gradient(value.scale) + 0.5))
+    return QValue(q, output)
+
+
+def activated_range(output: ir.Tensor, activation: str) -> tuple[int, int]:
+    """(act_min, act_max) of a fused activation on the integer graph's side."""
+    return build.clamp_range(output, activation)
+
+
+def aligned(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Operands of one rank: axes of 1 behind the batch, as Keras's merging layers and the reference executor do it."""
+    rank = max(len(t.shape) for t in tensors)
+    return [tf.reshape(t, (-1, *(1,) * (rank - len(t.shape)), *t.shape[1:])) if len(t.shape) < rank else t for t in tensors]
 
 
 def pair(values: Sequence[int]) -> tuple[int, int]:

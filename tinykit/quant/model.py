@@ -58,7 +58,8 @@ class QuantizedModel(keras.Model):
     def __init__(
         self, nodes: list[dict], quantizers: list[dict], input_quantizer: int, sample_shape: tuple[int, ...], output: str, **kwargs: Any
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})  # whatever the global policy is
+        self.supports_jit = False  # XLA may round otherwise, and has no numpy_function
         self.specs = nodes
         self.quantizer_specs = quantizers
         self.input_quantizer, self.sample_shape, self.output_node = input_quantizer, tuple(sample_shape), output
@@ -134,6 +135,28 @@ class QuantizedModel(keras.Model):
         finally:
             self.logits_only, self._distillation = False, None
             self._forget_functions()
+
+    @tf.autograph.experimental.do_not_convert
+    def train_step(self, data: Any) -> dict:
+        """One optimisation step; the steps stay within what TFLM can represent."""
+        logs: dict = super().train_step(data)
+        self.keep_representable()
+        return logs
+
+    @tf.autograph.experimental.do_not_convert
+    def keep_representable(self) -> None:
+        """Moves learned steps to where every multiplier, shift and bias exists: calibration of a tensor that is always 0, or a diverging
+        training, would leave it, and the network could not be written. Called after calibration and after each training step; the steps
+        of any sensible network stay as they are."""
+        for quantizer in self.quantizers:
+            quantizer.limit()
+        for _ in range(2):  # raising one step can raise what an earlier node of its group needs
+            for spec, layer in zip(self.specs, self.nodes):
+                layer.limit([self._quantizer_of(name) for name in spec["inputs"]], self.quantizers[spec["quantizer"]])
+
+    def _quantizer_of(self, name: str) -> TensorQuantizer:
+        index = next((s["quantizer"] for s in self.specs if s["name"] == name), self.input_quantizer)
+        return self.quantizers[index]
 
     def _forget_functions(self) -> None:
         self.train_function = self.test_function = self.predict_function = None

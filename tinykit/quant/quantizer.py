@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from tinykit.quant.arithmetic import short_scale, straight_through
 
+SMALLEST_STEP, LARGEST_STEP = 1e-12, 1e6
+
 
 @dataclass
 class QValue:
@@ -42,13 +44,13 @@ class TensorQuantizer(keras.layers.Layer):
         bits: 8, 4 or 2.
         signed: False for tensors that are never negative (zero point at the bottom of the range).
         fixed: (scale, zero point) that must not change, e.g. of the input, of a softmax; None for a learned step.
-        max_real: largest real value that the range may reach (6 for ReLU6), or None.
+        max_real: largest real value that the range should reach (6 for ReLU6), or None; `limit` holds learned steps to it.
     """
 
     def __init__(
         self, bits: int = 8, signed: bool = True, fixed: tuple[float, int] | None = None, max_real: float | None = None, **kwargs: Any
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.bits, self.signed, self.max_real = bits, signed, max_real
         self.fixed = (float(fixed[0]), int(fixed[1])) if fixed is not None else None
         start = math.log(self.fixed[0]) if self.fixed else math.log(1.0 / 128)
@@ -72,10 +74,21 @@ class TensorQuantizer(keras.layers.Layer):
         """Float32 scalar."""
         if self.fixed:
             return tf.constant(self.fixed[0], tf.float32)
-        step = tf.exp(tf.convert_to_tensor(self.log_step))
-        if self.max_real is not None:
-            step = tf.minimum(step, tf.constant(self.max_real / ((1 << self.bits) - 1), tf.float32))
-        return short_scale(step)
+        return short_scale(tf.exp(tf.convert_to_tensor(self.log_step)))
+
+    def limit(self) -> None:
+        """Keeps a learned step where float32 can work with it, and the range below `max_real`."""
+        if self.fixed:
+            return
+        most = LARGEST_STEP if self.max_real is None else self.max_real / ((1 << self.bits) - 1)
+        step = tf.convert_to_tensor(self.log_step)
+        self.log_step.assign(tf.clip_by_value(step, math.log(SMALLEST_STEP), math.log(most)))
+
+    def at_least(self, scale: tf.Tensor) -> None:
+        """Raises a learned step to `scale` (float32 scalar) where it is below it."""
+        if not self.fixed:
+            step = tf.convert_to_tensor(self.log_step)
+            self.log_step.assign(tf.where(short_scale(tf.exp(step)) < scale, tf.math.log(scale * 1.001), step))
 
     def limits(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Float32 scalars: least and largest centred integer."""

@@ -64,12 +64,14 @@ class QAveragePool(_Pool):
 
     def _sums(self, x: tf.Tensor) -> tf.Tensor:
         padded = pad_plane(x, self.padding)
-        ones = tf.ones((*self.window, x.shape[-1], 1), x.dtype)
+        if int(np.prod(self.window)) * 255 >= 1 << 24:  # beyond what float32 sums exactly
+            padded = tf.cast(padded, tf.float64)
+        ones = tf.ones((*self.window, x.shape[-1], 1), padded.dtype)
         full = tf.nn.depthwise_conv2d(padded, ones, (1, 1, 1, 1), "VALID")
         return full[:, :: self.stride[0], :: self.stride[1]]
 
     def real(self, inputs: list[tf.Tensor]) -> tf.Tensor:
-        return self._sums(inputs[0]) / self._counts().astype(np.float32)
+        return tf.cast(self._sums(inputs[0]), tf.float32) / self._counts().astype(np.float32)
 
     def integer(self, inputs: list[QValue], output: TensorQuantizer, training: bool) -> QValue:
         x = inputs[0]
@@ -79,7 +81,7 @@ class QAveragePool(_Pool):
         total = to_float64(sums) + zero * counts
         half = tf.floor(counts / 2)
         mean = tf.where(total > 0, tf.floor((total + half) / counts), -tf.floor((half - total) / counts))
-        return output.emit(sums / tf.cast(counts, tf.float32), mean - zero)
+        return output.emit(tf.cast(sums, tf.float32) / tf.cast(counts, tf.float32), mean - zero)
 
 
 @keras.saving.register_keras_serializable("tinykit")
@@ -115,6 +117,9 @@ class QMean(QLayer):
         divided = tf.bitwise.left_shift(tf.cast(m, tf.int64), extra) // self.count
         total = tf.reduce_sum(to_float64(x.q), [a + 1 for a in self.axes])
         return output.emit(linear, self._shape(multiply_by_quantized_multiplier(total, tf.cast(divided, tf.float64), shift - extra)))
+
+    def limit(self, inputs: list[TensorQuantizer], output: TensorQuantizer) -> None:
+        output.at_least(inputs[0].scale() * 2.0**-20)
 
     def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
         m, shift = build.mean_parameters(inputs[0], output, self.count)

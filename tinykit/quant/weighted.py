@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from tinykit.graph import build, ir
 from tinykit.quant.arithmetic import requantize, round_half_up, short_scale, to_float64
-from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, edges, pad_plane, pair
-from tinykit.quant.quantizer import QValue, TensorQuantizer
+from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, activated_range, edges, emit_activated, pad_plane, pair
+from tinykit.quant.quantizer import LARGEST_STEP, SMALLEST_STEP, QValue, TensorQuantizer
 
 EXACT_FLOAT32 = 1 << 24
 BIAS_LIMIT = float(1 << 30)
@@ -34,7 +34,7 @@ class Weighted(QLayer):
         kernel_shape: last axis output channels: (kh, kw, in, out), (kh, kw, out) for depthwise, (in, out) for dense.
         input_bits: bits of the input tensor; its centred integers lie within +-(2^bits - 1).
         weight_bits: 8 (4 and 2: grid -L..L with L = 2^(bits-1) - 1).
-        activation: none, relu or relu6; the output quantiser's range does the clamping.
+        activation: none, relu or relu6, a clamp on the output's integers.
         stride, dilation, padding: of the plane; padding (top, bottom, left, right).
         batch_norm: None when folded and frozen; {"epsilon", "momentum"} when gamma, beta and the moving statistics stay variables (not for
             dense layers, whose one weight scale cannot take a gain per channel).
@@ -83,7 +83,15 @@ class Weighted(QLayer):
     # float side -----------------------------------------------------------------------------------------------------------------
 
     def _gain(self) -> tf.Tensor:
-        return self.gamma / tf.sqrt(self.moving_variance + self.batch_norm["epsilon"])
+        # the maximum also keeps TensorFlow's graph optimiser from making a reciprocal square root of it, which rounds otherwise than the
+        # eager division that the integer graph is made with
+        deviation = tf.maximum(tf.sqrt(self.moving_variance + self.batch_norm["epsilon"]), 1e-12)
+        return self.gamma / deviation
+
+    def _scale_gain(self) -> tf.Tensor:
+        """The part of the gain that goes into the weight scale: its magnitude, floored at a thousandth of the layer's largest."""
+        gain = tf.abs(self._gain())
+        return tf.maximum(gain, tf.maximum(1e-3 * tf.reduce_max(gain), 1e-6))
 
     def kernel(self) -> tf.Tensor:
         """Float32 weights with batch norm folded in."""
@@ -123,19 +131,17 @@ class Weighted(QLayer):
 
     def weight_scale(self) -> tf.Tensor:
         """Float32 [out] or [1]. Where batch norm is a variable its gain belongs to the scale, so that moving statistics never push weights
-        out of their grid; a vanishing gain is floored at a thousandth of the largest."""
+        out of their grid; a vanishing gain is floored, and what is missing goes into the integer weights."""
         step = tf.exp(tf.convert_to_tensor(self.log_step))
-        if not self.batch_norm:
-            return step
-        gain = tf.abs(self._gain())
-        return step * tf.maximum(gain, 1e-3 * tf.reduce_max(gain))
+        return step * self._scale_gain() if self.batch_norm else step
 
     def integer_weights(self, scale: tf.Tensor) -> tf.Tensor:
         """Float32 integers of the kernel's shape, with a straight-through gradient; `scale` is `weight_scale()`."""
         if self.batch_norm:
             plain = self.v * self.unit / tf.exp(tf.convert_to_tensor(self.log_step))
-            sign = tf.where(self._gain() < 0, -1.0, 1.0)
-            return round_half_up(tf.clip_by_value(plain, -float(self.level), float(self.level))) * sign
+            gain, floored = self._gain(), self._scale_gain()
+            share = tf.where(tf.abs(gain) < floored, gain / floored, tf.where(gain < 0, -1.0, 1.0))
+            return round_half_up(tf.clip_by_value(share * plain, -float(self.level), float(self.level)))
         return round_half_up(tf.clip_by_value(self.kernel() / scale, -float(self.level), float(self.level)))
 
     def integer_bias(self, input_scale: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
@@ -164,26 +170,53 @@ class Weighted(QLayer):
         x, scale = inputs[0], self.weight_scale()
         w = self.integer_weights(scale)
         parts = self.partial_sums(x.q, w)
-        total = tf.add_n(parts)
+        total = tf.cast(tf.add_n(parts), tf.float32)
         exact = tf.add_n([to_float64(p) for p in parts])
         if training and self.batch_norm:
             self._update_statistics(exact * to_float64(x.scale * scale))
         linear = (total + self.bias() / (x.scale * scale)) * (x.scale * scale / output.scale())
         multiplier = self.real_multiplier(*(tf.stop_gradient(s) for s in (x.scale, scale, output.scale())))
-        return output.emit(linear, requantize(exact + self.integer_bias(tf.stop_gradient(x.scale), tf.stop_gradient(scale)), multiplier))
+        total_exact = exact + self.integer_bias(tf.stop_gradient(x.scale), tf.stop_gradient(scale))
+        return emit_activated(output, self.activation, linear, requantize(total_exact, multiplier))
+
+    def limit(self, inputs: list[TensorQuantizer], output: TensorQuantizer) -> None:
+        """A weight step is raised where the bias would not fit in 32 bits and the output would not saturate anyway; the output's step where
+        a product of steps would exceed it."""
+        x, y = inputs[0].scale(), output.scale()
+        gain = self._scale_gain() if self.batch_norm else tf.constant(1.0)
+        per_output = tf.abs(self.bias()) / (BIAS_LIMIT / 2)  # weight scale times input scale at which the bias uses half of its range
+        saturating = 512.0 * y / max(BIAS_LIMIT / 2 - self._most, BIAS_LIMIT / 16)
+        floor = tf.minimum(per_output, saturating) / (x * gain)
+        if not self.per_channel:
+            floor = tf.reduce_max(floor, keepdims=True)
+        step = tf.clip_by_value(tf.convert_to_tensor(self.log_step), math.log(SMALLEST_STEP), math.log(LARGEST_STEP))
+        self.log_step.assign(tf.where(tf.exp(step) < floor, tf.math.log(tf.maximum(floor, SMALLEST_STEP)), step))
+        output.at_least(1.01 * x * tf.reduce_max(self.weight_scale()))
+
+    @property
+    def _products(self) -> int:
+        """Products an output."""
+        return int(np.prod(self.kernel_shape[:-1]))
+
+    @property
+    def _most(self) -> int:
+        """Largest magnitude of an accumulator without its bias, for any weights and inputs."""
+        return self._products * self.level * ((1 << self.input_bits) - 1)
 
     def partial_sums(self, x: tf.Tensor, w: tf.Tensor) -> list[tf.Tensor]:
-        """Exact float32 sums over each slice of the input channels."""
+        """Exact sums over each slice of the input channels: float32, or float64 where a single channel is too much for float32."""
         groups = self.slices()
+        if self.taps * self.level * ((1 << self.input_bits) - 1) >= EXACT_FLOAT32:
+            x, w = tf.cast(x, tf.float64), tf.cast(w, tf.float64)
         if len(groups) == 1:
             return [self.accumulate(x, w)]
         return [self.accumulate(x[..., g], w[..., g, :]) for g in groups]
 
     def _update_statistics(self, folded: tf.Tensor) -> None:
         """Moves mean and variance towards those of this batch, read off the integer accumulators: dividing the gain out gives the
-        convolution before batch norm at no extra cost. A channel whose gain is almost 0 keeps its statistics."""
+        convolution before batch norm at no extra cost. A channel whose gain is almost 0 keeps its statistics: its integers are too few."""
+        alive = tf.abs(self._gain()) >= self._scale_gain()
         gain = tf.cast(self._gain(), tf.float64)
-        alive = tf.abs(gain) > 1e-6
         mean, variance = tf.nn.moments(folded / tf.where(alive, gain, tf.ones_like(gain)), axes=list(range(len(folded.shape) - 1)))
         rate = 1.0 - self.batch_norm["momentum"]
         for variable, batch in ((self.moving_mean, mean + tf.cast(self.b, tf.float64)), (self.moving_variance, variance)):
@@ -196,6 +229,7 @@ class Weighted(QLayer):
         """The fields of an `ir.Weighted` op but its weights' layout; `weights` has the kernel's axes."""
         scale = self.weight_scale()
         out = self.kernel_shape[-1]
+        low, high = activated_range(y, self.activation)
         weight_scale = np.asarray(scale, np.float32)
         multiplier, shift = build.weight_multipliers(x, weight_scale, y, out)
         return {
@@ -208,8 +242,8 @@ class Weighted(QLayer):
             "shift": shift,
             "weight_scale": weight_scale,
             "weight_bits": self.weight_bits,
-            "act_min": y.low,
-            "act_max": y.high,
+            "act_min": low,
+            "act_max": high,
         }
 
     def get_config(self) -> dict:
@@ -244,9 +278,11 @@ class QDepthwiseConv2D(Weighted):
         return self.kernel_shape[-1] // self.in_shapes[0][-1]
 
     def slices(self) -> list[slice]:
-        if self.taps * self.level * ((1 << self.input_bits) - 1) >= EXACT_FLOAT32:
-            raise ValueError(f"layer {self.name}: a depthwise kernel of {self.taps} taps is too large to be exact")
         return [slice(None)]
+
+    @property
+    def _products(self) -> int:
+        return self.taps
 
     def accumulate(self, x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
         if self.taps == 1 and self.stride == (1, 1) and self.depth_multiplier == 1 and not any(self.padding):

@@ -11,6 +11,13 @@ from tinykit.recipe import ledger
 _INTERVAL = 0.2
 
 
+def discard_output() -> None:
+    """From now on standard output goes nowhere."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())
+    os.close(sink)
+
+
 class Console:
     """Prints lines to standard output, or hands them to `log` where one is given.
 
@@ -20,7 +27,7 @@ class Console:
 
     def __init__(self, log: Callable[[str], None] | None = None) -> None:
         self._log = log
-        self._terminal = log is None and sys.stdout.isatty()
+        self._terminal = log is None and sys.stdout is not None and sys.stdout.isatty()
         self._shown = 0
         self._last = 0.0
 
@@ -33,11 +40,13 @@ class Console:
             self._print(message)
 
     def _print(self, message: str) -> None:
-        """Prints; a reader that has gone away (`| head`) does not end a training."""
+        """Prints; a reader that has gone away (`| head`), or a full disk under a log, does not end a training."""
         try:
             print(message, flush=True)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except UnicodeEncodeError:
+            print(message.encode("ascii", "backslashreplace").decode(), flush=True)
+        except OSError:
+            discard_output()
 
     def progress(self, done: int, total: int, **values: float) -> None:
         """Shows progress in place, a few times a second, on a terminal only."""

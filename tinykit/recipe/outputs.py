@@ -26,7 +26,6 @@ from tinykit.quant.model import QuantizedModel
 from tinykit.recipe import ledger
 from tinykit.recipe.checks import Checked, check
 from tinykit.recipe.rundir import RunDir
-from tinykit.recipe.score import top1
 from tinykit.recipe.step import StepContext
 from tinykit.report.data import ReportData, read_curves
 from tinykit.report.report import write_report
@@ -95,7 +94,7 @@ def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Se
     material = _common(context, rundir)
     if not isinstance(model, QuantizedModel):
         material["notes"].append("The recipe ends with a float model: there is no integer network to write, check or deploy.")
-        return Outputs({}, material)
+        return Outputs({"tflite_bytes": None}, material)
     config = context.config.config
     graph, deployed, removed = integer_graph(model, context.config.name, config.simplify)
     tflite = write_tflite(deployed, keep_names=config.tflite.keep_names)
@@ -113,7 +112,7 @@ def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Se
     arena = _write(rundir.path, deployed, tflite, checked, x)
     material |= _material(graph, deployed, removed, checked, arena)
     metrics = _metrics(deployed, tflite, checked)
-    _judge_predictions(metrics, material, checked, graph, context, x)
+    _judge_predictions(metrics, material, _predictions(model, checked, context, x), context, x)
     return Outputs(metrics, material)
 
 
@@ -202,18 +201,31 @@ def _material(graph: ir.Graph, deployed: ir.Graph, removed: Removed | None, chec
     return found
 
 
+def _predictions(model: QuantizedModel, checked: Checked, context: StepContext, x: _Inputs) -> np.ndarray | None:
+    """The class that the integer network chooses for each test sample [N]; None where its output is not one value a class.
+
+    The reference executor's for the samples that were checked; for the others (check.samples) those of the Keras model, which the check
+    has shown to be the same network.
+    """
+    if checked.outputs.ndim != 2 or checked.outputs.shape[1] != len(context.dataset.class_names):
+        return None
+    count = len(context.dataset.test.y)
+    parts = [checked.outputs.argmax(axis=1)]
+    for start in range(len(checked.outputs), count, 1024):
+        context.stop.check()
+        parts.append(np.asarray(model.predict(x.part(start, min(start + 1024, count)), verbose=0)).argmax(axis=1))
+    return np.concatenate(parts)
+
+
 def _judge_predictions(
-    metrics: dict[str, Any], material: dict[str, Any], checked: Checked, graph: ir.Graph, context: StepContext, x: _Inputs
+    metrics: dict[str, Any], material: dict[str, Any], predicted: np.ndarray | None, context: StepContext, x: _Inputs
 ) -> None:
-    """Adds the accuracy of the integer graph, the confusion matrix, and where it and the float model disagree."""
-    data = context.dataset
-    classes = len(data.class_names)
-    count = len(checked.outputs)
-    if checked.outputs.ndim != 2 or checked.outputs.shape[1] != classes:
+    """Adds the accuracy of the integer network, the confusion matrix, and where it and the float model disagree."""
+    if predicted is None:
         return
-    labels = data.test.y[:count]
-    predicted = checked.outputs.argmax(axis=1)
-    metrics["accuracy"] = {"integer": top1(checked.outputs, labels), "metric": "top1"}
+    data = context.dataset
+    classes, count, labels = len(data.class_names), len(predicted), data.test.y
+    metrics["accuracy"] = {"integer": float(np.mean(predicted == labels)), "metric": "top1"}
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, predicted), 1)
     material["confusion"] = confusion.tolist()

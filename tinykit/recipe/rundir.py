@@ -130,6 +130,8 @@ class RunDir:
         Returns:
             Remarks for the user, such as versions that changed since the run began.
 
+        A directory in which nothing was computed yet, because the data or the model could not be read, takes the new configuration.
+
         Raises:
             ConfigError: another configuration; shows every difference.
         """
@@ -140,7 +142,10 @@ class RunDir:
             changes = differences(before, config.to_dict())
             if marker.exists() != quicktest:
                 changes.append(f"--quicktest: {marker.exists()} before, {quicktest} now")
-            if changes:
+            if changes and not self._has_work():
+                for file in (marker, resolved, self.path / "env.json", self.path / "inputs.json"):
+                    file.unlink(missing_ok=True)
+            elif changes:
                 raise ConfigError(
                     [f"--workdir {self.path}: was made with another configuration; choose another --workdir or delete it"]
                     + [f"  {change}" for change in changes]
@@ -152,6 +157,10 @@ class RunDir:
         if not resolved.exists():
             atomic.write_text(resolved, config.to_yaml())
         return remarks
+
+    def _has_work(self) -> bool:
+        """Whether a step left anything here that a run with another configuration must not go on with."""
+        return (self.path / "metrics.json").exists() or any(file.is_file() for file in (self.path / "steps").rglob("*"))
 
     def _environment(self, config: ResolvedConfig) -> list[str]:
         now = environment(config.source)
@@ -174,8 +183,12 @@ class RunDir:
         if before is None:
             atomic.write_json(file, dict(inputs))
             return
-        changes = differences(before, dict(inputs))
-        if changes:
+        known = {key: value for key, value in inputs.items() if key in before}  # an older version wrote fewer
+        changes = differences(before, known)
+        if not changes or not self._has_work():
+            if before != dict(inputs):
+                atomic.write_json(file, dict(inputs))
+        else:
             raise ConfigError(
                 [f"--workdir {self.path}: was made with other inputs; choose another --workdir or delete it"]
                 + [f"  {change}" for change in changes]

@@ -14,7 +14,7 @@ from tinykit import atomic
 from tinykit.boards.table import Budget, board
 from tinykit.config.loading import ResolvedConfig, StepSpec
 from tinykit.config.sizes import format_size
-from tinykit.errors import ModelError, ParityError, TinykitError
+from tinykit.errors import ConfigError, ModelError, ParityError, TinykitError
 from tinykit.recipe import ledger
 from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
@@ -103,6 +103,12 @@ class Services:
         from tinykit.models import load_model
 
         return load_model(path)
+
+    def check_input(self, model: "keras.Model", shape: Sequence[int]) -> None:
+        """Whether a user's model takes the data; see tinykit.models.load.check_input."""
+        from tinykit.models.load import check_input
+
+        check_input(model, shape)
 
     def step_class(self, name: str) -> "type[Step]":
         """See tinykit.recipe.registry.step_class."""
@@ -279,7 +285,7 @@ class _Run:
             f"data: {dataset.name} from {dataset.source}; train {len(dataset.train.y)}, val {_count(dataset.val)},"
             f" test {len(dataset.test.y)} samples; split sha256 {dataset.split_sha256[:12]}{synthetic}"
         )
-        inputs = {"split_sha256": dataset.split_sha256, "model_sha256": None}
+        inputs = {"split_sha256": dataset.split_sha256, "data_sha256": dataset.content_sha256, "model_sha256": None}
         if run.model.path is not None:
             inputs["model_sha256"] = _sha256(Path(run.model.path))
         self.rundir.check_inputs(inputs)
@@ -288,11 +294,13 @@ class _Run:
     def _first_model(self, dataset: "Dataset", chain: "Chain") -> "keras.Model":
         run = self.config.config
         self.services.seed(run.seed)
+        shape = chain.output_shape(dataset.train.x.shape[1:])
         if run.model.path is not None:
-            return self.services.load_model(run.model.path)
+            model = self.services.load_model(run.model.path)
+            self.services.check_input(model, shape)
+            return model
         if run.model.name is None:
             raise ModelError("the configuration names no model")
-        shape = chain.output_shape(dataset.train.x.shape[1:])
         return self.services.build_model(run.model.name, shape, len(dataset.class_names), run.model.options)
 
     def _restore_rows(self) -> int:
@@ -301,7 +309,11 @@ class _Run:
             report = self.rundir.step_report(index, step.label)
             if report is None:
                 break
-            self.rows.append(ledger.Row.from_report(step.label, report))
+            try:
+                self.rows.append(ledger.Row.from_report(step.label, report))
+            except (KeyError, TypeError) as error:
+                folder = self.rundir.step_folder(index, step.label)
+                raise ConfigError(f"{folder / 'report.json'}: damaged: {error}; delete {folder} to run the step again") from error
         return len(self.rows)
 
     def _model_file(self, index: int) -> Path:
@@ -319,7 +331,7 @@ class _Run:
             self.console.line(f"resuming: {', '.join(row.step for row in self.rows)} done before")
         model = self._saved(done - 1) if done else self._first_model(context.dataset, context.chain)
         if not done:
-            self._check_steps(model)
+            self._check_steps(model, context)
         trained = [index for index, step in enumerate(steps) if step.name == "train"]
         if not trained and self.config.config.model.path is None:
             self.console.line("note: the recipe has no train step and the model no weights of its own; its weights are random")
@@ -332,14 +344,16 @@ class _Run:
             return model, self.rows[trained[-1]].accuracy
         return model, self.services.score(context.float_model, context.dataset, context.chain)
 
-    def _check_steps(self, model: "keras.Model") -> None:
+    def _check_steps(self, model: "keras.Model", context: StepContext) -> None:
         """Lets every step say, before the first one works, what it cannot do with this model; all problems at once."""
         problems: list[str] = []
-        for step in self.config.steps:
-            check = getattr(self.services.step_class(step.name)(), "check", None)
-            if check is not None:
+        for spec in self.config.steps:
+            kind = self.services.step_class(spec.name)
+            step, own = kind(), dataclasses.replace(context, label=spec.label)
+            options = kind.Options.model_validate(spec.options)
+            for name, arguments in (("check", (model,)), ("check_task", (model, options, own))):
                 try:
-                    check(model)
+                    getattr(step, name, _nothing)(*arguments)
                 except TinykitError as error:
                     problems += error.problems
         if problems:
@@ -488,12 +502,18 @@ def _shown_options(spec: StepSpec) -> str:
     return f": {' '.join(shown)}" if shown else ""
 
 
+def _nothing(*arguments: Any) -> None:
+    """What a step checks that has nothing to check."""
+
+
 def _count(split: Any) -> int:
     return 0 if split is None else len(split.y)
 
 
 def _sha256(path: Path) -> str:
     """Hash of a file, or of all files of a folder (a SavedModel) in order of their names."""
+    if path.is_dir() and not (path / "saved_model.pb").is_file():
+        raise ModelError(f"{path}: a folder without saved_model.pb; expected a SavedModel, or name the .keras or .h5 file in it")
     digest = hashlib.sha256()
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     for file in files:

@@ -144,7 +144,9 @@ class Step(Protocol):
         saved_with: modules to import before a model that this step saved can be loaded (they register its classes).
 
     A step may also have a method `check(model)`, which the runner calls with the first model before any step works; it raises
-    ModelError with every layer that the step cannot handle.
+    ModelError with every layer that the step cannot handle; and a method `check_task(model, options, context)`, called at the same time,
+    which raises ModelError if the model does not suit the data. `makes_integers = True` says that what it hands back is an integer
+    network, `needs_float = True` that it cannot start from one.
 
     Example:
         class Scale:

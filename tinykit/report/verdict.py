@@ -112,8 +112,6 @@ def _flash(data: ReportData) -> Usage:
     if linked is not None:
         return Usage("Flash", linked, limit, data.sources.get("flash.total", "measured(host): linked program"), whole=True)
     used = data.metric("tflite_bytes")
-    if used is None and data.ledger:
-        used = data.ledger[-1].get("tflite_bytes")
     return Usage("Flash", used, limit, data.sources.get("tflite_bytes", _FILE_ONLY) if used is not None else "not measured")
 
 

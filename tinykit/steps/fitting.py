@@ -77,16 +77,29 @@ class Checkpoint:
         self.waited = 0
 
     def resume(self, model: "keras.Model") -> bool:
-        """Restores weights and optimizer, if there is a state. Returns whether there was."""
+        """Restores weights and optimizer, if there is a state. Returns whether there was.
+
+        Raises:
+            ModelError: a file of it is damaged or gone.
+        """
         try:
             state = json.loads(self._file.read_text(encoding="utf-8"))
+            model_file = self._folder / f"last-{state['epoch']:05d}.weights.h5"
+            values = [state[key] for key in ("epoch", "best", "best_epoch", "waited")]
         except FileNotFoundError:
             return False
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged(self._file, error) from error
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(self._folder / f"last-{state['epoch']:05d}.weights.h5")
-        self.epoch, self.best = state["epoch"], state["best"]
-        self.best_epoch, self.waited = state["best_epoch"], state["waited"]
+        try:
+            model.load_weights(model_file)
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(model_file, error) from error
+        self.epoch, self.best, self.best_epoch, self.waited = values
         return True
+
+    def _damaged(self, file: Path, error: Exception) -> ModelError:
+        return ModelError(f"{file}: cannot be read: {error}; delete {self._folder} to run the step from its beginning")
 
     def save(self, model: "keras.Model", epoch: int, value: list[float], keep_best: bool) -> None:
         """Stores the state after `epoch` (from 0) with the score `value`, such as [accuracy, -loss] on val."""
@@ -136,6 +149,28 @@ def reseed(model: "keras.Model", seed: int, epoch: int) -> None:
     ]
     for number, generator in enumerate(generators):
         generator.state.assign([(seed + 7919 * number) % 2**32, (epoch << 20) % 2**32])
+
+
+def check_task(model: "keras.Model", options: FitOptions, context: StepContext) -> None:
+    """Raises ModelError if the loss cannot compare the model's output with the data's classes, or (mse) with its own input."""
+    shape, classes = model.output_shape, len(context.dataset.class_names)
+    received = list(shape[1:]) if isinstance(shape, tuple) else [list(each[1:]) for each in shape]
+    if options.loss == "mse":
+        wanted = list(context.chain.output_shape(context.dataset.input_shape))
+        if received != wanted:
+            raise ModelError(
+                f"step {context.label}: loss mse compares the output with the input: expected an output of shape {wanted}, got {received}"
+            )
+        return
+    encoder = classes < 2 or received == list(context.chain.output_shape(context.dataset.input_shape))
+    hint = f"; an autoencoder wants steps.{context.label}.loss=mse" if encoder else ""
+    if received != [classes]:
+        raise ModelError(
+            f"step {context.label}: the data have {classes} classes: expected a model with an output of shape [{classes}], "
+            f"got {received}{hint}"
+        )
+    if classes < 2:
+        raise ModelError(f"step {context.label}: the data have one class, {context.dataset.class_names[0]!r}: nothing to tell apart{hint}")
 
 
 def uncompiled(model: "keras.Model") -> "keras.Model":

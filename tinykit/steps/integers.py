@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from tinykit.quant.model import QuantizedModel
 
 
+_LEAST_SCALE = 1e-12
+_LARGEST_INPUT = 1e12
+"""Beyond these, sums of squares leave float32."""
+
+
 class CalibrationOptions(BaseModel):
     """Options that `ptq` and `quantize` have in common."""
 
@@ -34,6 +39,8 @@ def input_range(context: StepContext) -> InputRange:
 
     x = context.dataset.train.x
     affine = context.chain.affine(x.dtype)
+    if affine is not None and not _LEAST_SCALE < affine[0] < _LARGEST_INPUT:
+        affine = None  # a falling, vanishing or vast scale: the range of the samples serves, or is refused
     if affine is not None and x.dtype == np.uint8:
         exact = InputRange.from_affine(*affine)
         if exact is not None:
@@ -45,15 +52,28 @@ def input_range(context: StepContext) -> InputRange:
             return InputRange(float(np.float32(scale)), int(round(zero)))
     extremes = [context.chain.apply(x[i : i + 1024]) for i in range(0, len(x), 1024)]
     low, high = min(float(e.min()) for e in extremes), max(float(e.max()) for e in extremes)
+    if max(high, -low) > _LARGEST_INPUT:
+        raise ModelError(
+            f"the preprocessed training samples reach from {low:.3g} to {high:.3g}; scale them to about -1..1 in data.preprocess"
+        )
     if not np.isfinite([low, high]).all():
         raise ModelError("the preprocessed training samples contain NaN or infinity; check data.preprocess")
     return InputRange.from_samples(np.array([low, high]))
+
+
+def check_float(model: keras.Model) -> None:
+    """Raises ModelError if `model` is an integer network, such as the `model.keras` of an earlier run."""
+    from tinykit.quant.model import QuantizedModel
+
+    if isinstance(model, QuantizedModel):
+        raise ModelError(f"model {model.name!r} is an integer network already (recipe `float` checks and writes it as it is)")
 
 
 def check_layers(model: keras.Model) -> None:
     """Raises ModelError with every layer that has no exact integer counterpart."""
     from tinykit.quant.fuse import fuse
 
+    check_float(model)
     fuse(model)
 
 

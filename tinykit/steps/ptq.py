@@ -26,6 +26,8 @@ class Ptq:
     name: ClassVar[str] = "ptq"
     Options: ClassVar[type[PtqOptions]] = PtqOptions
     saved_with: ClassVar[tuple[str, ...]] = ("tinykit.quant.model",)
+    makes_integers: ClassVar[bool] = True
+    needs_float: ClassVar[bool] = True
 
     def check(self, model: keras.Model) -> None:
         """Raises ModelError with every layer that has no exact integer counterpart; called before any step runs."""

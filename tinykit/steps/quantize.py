@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from tinykit.recipe.step import StepContext, StepResult
-from tinykit.steps.fitting import FitOptions, fit, uncompiled
+from tinykit.steps.fitting import FitOptions, check_task, fit, uncompiled
 from tinykit.steps.integers import CalibrationOptions, check_layers, describe, quantized_model
 from tinykit.steps.train import ends_in_softmax
 
@@ -42,10 +42,17 @@ class Quantize:
     name: ClassVar[str] = "quantize"
     Options: ClassVar[type[QuantizeOptions]] = QuantizeOptions
     saved_with: ClassVar[tuple[str, ...]] = ("tinykit.quant.model",)
+    makes_integers: ClassVar[bool] = True
+    needs_float: ClassVar[bool] = True
 
     def check(self, model: keras.Model) -> None:
         """Raises ModelError with every layer that has no exact integer counterpart; called before any step runs."""
         check_layers(model)
+
+    def check_task(self, model: keras.Model, options: QuantizeOptions, context: StepContext) -> None:
+        """Raises ModelError if the model's output does not suit the data; called before any step runs."""
+        if options.epochs:
+            check_task(model, options, context)
 
     def run(self, model: keras.Model, options: QuantizeOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.

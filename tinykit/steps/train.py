@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from tinykit.recipe.step import StepContext, StepResult
-from tinykit.steps.fitting import FitOptions, fit, uncompiled
+from tinykit.steps.fitting import FitOptions, check_task, fit, uncompiled
+from tinykit.steps.integers import check_float
 
 if TYPE_CHECKING:
     import keras
@@ -41,6 +42,14 @@ class Train:
     name: ClassVar[str] = "train"
     Options: ClassVar[type[TrainOptions]] = TrainOptions
     saved_with: ClassVar[tuple[str, ...]] = ()
+    needs_float: ClassVar[bool] = True
+
+    def check_task(self, model: "keras.Model", options: TrainOptions, context: StepContext) -> None:
+        """Raises ModelError if the model's output does not suit the data; called before any step runs."""
+        if self._skipped(options, context):
+            return
+        check_float(model)
+        check_task(model, options, context)
 
     def run(self, model: "keras.Model", options: TrainOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -49,12 +58,16 @@ class Train:
             ModelError: the loss became NaN.
             Terminated: SIGTERM; goes on after the last finished epoch when run again.
         """
-        if context.config.config.model.path is not None and options.when == "scratch":
+        if self._skipped(options, context):
             context.log("skipped: model.path gives trained weights (train anyway: steps.train.when=always)")
             return StepResult(None, {"skipped": "model.path gives trained weights"})
         self._compile(model, options, context)
         report = {"parameters": model.count_params(), **fit(model, options, context)}
         return StepResult(uncompiled(model), report)
+
+    @staticmethod
+    def _skipped(options: TrainOptions, context: StepContext) -> bool:
+        return context.config.config.model.path is not None and options.when == "scratch"
 
     def _compile(self, model: "keras.Model", options: TrainOptions, context: StepContext) -> None:
         """Compiles the model with optimizer, loss and metrics."""
