@@ -42,9 +42,14 @@ def calls():
     return Path("calls.txt").read_text().splitlines()
 
 
+def hear_interrupts() -> None:
+    """A shell that runs the tests in the background makes its children deaf to SIGINT; undoes that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments):
     command = [sys.executable, str(HERE / "run_fake.py"), *arguments]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts)
 
 
 def finish(process):
