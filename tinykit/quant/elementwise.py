@@ -11,7 +11,7 @@ import tensorflow as tf
 from tinykit.graph import build, ir
 from tinykit.graph.reference import softmax_integers
 from tinykit.quant.arithmetic import requantize, to_float64
-from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, activated_range, aligned, emit_activated
+from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, aligned, emit_activated
 from tinykit.quant.quantizer import QValue, TensorQuantizer
 
 LEFT_SHIFT = 20
@@ -52,7 +52,7 @@ class _Additive(_Binary):
         multipliers, shifts = build.binary_parameters(inputs[0], inputs[1], output, LEFT_SHIFT)
         cls = ir.Sub if isinstance(self, QSub) else ir.Add
         names = (inputs[0].name, inputs[1].name)
-        low, high = activated_range(output, self.activation)
+        low, high = build.clamp_range(output, self.activation)
         return cls(self.name, names, output.name, multipliers, shifts, act_min=low, act_max=high, left_shift=LEFT_SHIFT)
 
 
@@ -98,7 +98,7 @@ class QMul(_Binary):
     def lower(self, inputs: list[ir.Tensor], output: ir.Tensor) -> ir.Op:
         m, shift = build.mul_parameters(inputs[0], inputs[1], output)
         names = (inputs[0].name, inputs[1].name)
-        low, high = activated_range(output, self.activation)
+        low, high = build.clamp_range(output, self.activation)
         return ir.Mul(self.name, names, output.name, m, shift, act_min=low, act_max=high)
 
 

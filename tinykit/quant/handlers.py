@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinykit.quant.layer import Shape, same_padding
+from tinykit.graph.windows import same_padding_2d
+from tinykit.quant.layer import Shape, pair
 from tinykit.quant.program import Unsupported, Value, plane
 
 if TYPE_CHECKING:
@@ -93,10 +94,8 @@ def norm_arrays(layer: Any) -> dict[str, Any]:
     return arrays
 
 
-def _spatial(
-    layer: Any, shape: Shape, one_dimensional: bool
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int], tuple[int, int]]:
-    """(stride, dilation, padding, kernel) of a convolution on a plane."""
+def _spatial(layer: Any, shape: Shape, one_dimensional: bool) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
+    """(stride, dilation, padding) of a convolution on a plane."""
     kernel, stride, dilation = (
         tuple(layer.kernel_size),
         tuple(layer.strides),
@@ -105,12 +104,10 @@ def _spatial(
     if one_dimensional:
         kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
     if layer.padding == "same":
-        rows = same_padding(shape[0], kernel[0], stride[0], dilation[0])
-        columns = same_padding(shape[1], kernel[1], stride[1], dilation[1])
-        return stride, dilation, (*rows, *columns), kernel
+        return stride, dilation, same_padding_2d(pair(shape[:2]), kernel, stride, dilation)
     if layer.padding == "causal":
-        return stride, dilation, (0, 0, (kernel[1] - 1) * dilation[1], 0), kernel
-    return stride, dilation, (0, 0, 0, 0), kernel
+        return stride, dilation, (0, 0, (kernel[1] - 1) * dilation[1], 0)
+    return stride, dilation, (0, 0, 0, 0)
 
 
 def _plus(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
@@ -156,7 +153,7 @@ def _convolution(f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray,
     value, extra = f.absorb_padding(f.values[id(tensor)], tensor)
     if getattr(layer, "groups", 1) != 1:
         raise Unsupported(f"groups={layer.groups}; only ungrouped and depthwise convolutions")
-    stride, dilation, padding, _ = _spatial(layer, f.values[id(tensor)].shape, one_dimensional)
+    stride, dilation, padding = _spatial(layer, f.values[id(tensor)].shape, one_dimensional)
     norm, activation, leftover, last = f.fused_tail(layer, node.outputs[0])
     shape = plane(node.outputs[0].shape[1:])
     out = _weighted(
@@ -193,7 +190,7 @@ def _separable(f: Fuser, node: Any, layer: Any) -> None:
     one_dimensional = type(layer).__name__ == "SeparableConv1D"
     tensor = node.arguments.keras_tensors[0]
     value, extra = f.absorb_padding(f.values[id(tensor)], tensor)
-    stride, dilation, padding, _ = _spatial(layer, f.values[id(tensor)].shape, one_dimensional)
+    stride, dilation, padding = _spatial(layer, f.values[id(tensor)].shape, one_dimensional)
     first, second = np.asarray(layer.depthwise_kernel), np.asarray(layer.pointwise_kernel)
     if one_dimensional:
         first, second = first[None], second[None]
@@ -337,7 +334,7 @@ def _pool(kind: str) -> Callable[[Fuser, Any, Any], None]:
             window, stride = (1, *window), (1, *stride)
         padding = (0, 0, 0, 0)
         if layer.padding == "same":
-            padding = (*same_padding(value.shape[0], window[0], stride[0]), *same_padding(value.shape[1], window[1], stride[1]))
+            padding = same_padding_2d(pair(value.shape[:2]), window, stride)
         shape = plane(node.outputs[0].shape[1:])
         config = {"window": window, "stride": stride, "padding": padding}
         f.publish(node.outputs[0], f.emit(layer.name, kind, [value], shape, config=config, tied=True))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from tinykit.graph import build, ir
+from tinykit.graph import ir
 from tinykit.quant.quantizer import QValue, TensorQuantizer
 
 Shape = tuple[int, ...]
@@ -78,11 +78,6 @@ def emit_activated(output: TensorQuantizer, activation: str, linear: tf.Tensor, 
     return QValue(q, output)
 
 
-def activated_range(output: ir.Tensor, activation: str) -> tuple[int, int]:
-    """(act_min, act_max) of a fused activation on the integer graph's side."""
-    return build.clamp_range(output, activation)
-
-
 def aligned(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Operands of one rank: axes of 1 behind the batch, as Keras's merging layers and the reference executor do it."""
     rank = max(len(t.shape) for t in tensors)
@@ -99,13 +94,6 @@ def edges(values: Sequence[int]) -> tuple[int, int, int, int]:
     """Padding (top, bottom, left, right)."""
     top, bottom, left, right = values
     return int(top), int(bottom), int(left), int(right)
-
-
-def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """(before, after) of TensorFlow's SAME padding along one axis."""
-    out = -(-size // stride)
-    total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-    return total // 2, total - total // 2
 
 
 def pad_plane(x: tf.Tensor, padding: Sequence[int], value: float = 0.0) -> tf.Tensor:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tinykit.graph import build, ir
 from tinykit.quant.arithmetic import requantize, round_half_up, short_scale, to_float64
-from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, activated_range, edges, emit_activated, pad_plane, pair
+from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, edges, emit_activated, pad_plane, pair
 from tinykit.quant.quantizer import LARGEST_STEP, SMALLEST_STEP, QValue, TensorQuantizer
 
 EXACT_FLOAT32 = 1 << 24
@@ -229,7 +229,7 @@ class Weighted(QLayer):
         """The fields of an `ir.Weighted` op but its weights' layout; `weights` has the kernel's axes."""
         scale = self.weight_scale()
         out = self.kernel_shape[-1]
-        low, high = activated_range(y, self.activation)
+        low, high = build.clamp_range(y, self.activation)
         weight_scale = np.asarray(scale, np.float32)
         multiplier, shift = build.weight_multipliers(x, weight_scale, y, out)
         return {
