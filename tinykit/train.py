@@ -15,15 +15,15 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import app, flags
 
+from tinykit.cli import exit_code, open_streams, parse_flags
 from tinykit.config.loading import ResolvedConfig, available, load_config
 from tinykit.config.schema import json_schema
-from tinykit.errors import BudgetError, ConfigError, TinykitError
-from tinykit.recipe.console import discard_output
+from tinykit.errors import BudgetError, ConfigError
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 
 if TYPE_CHECKING:
@@ -78,47 +78,6 @@ def train(config: ResolvedConfig, workdir: str, *, quicktest: bool = False, comm
         raise BudgetError(f"the budget is not met; see the lines above and {os.path.join(workdir, 'metrics.json')}")
 
 
-def exit_code(work: Callable[[], None]) -> int:
-    """Does `work`; prints what a user can act on as `error: ...` lines. Returns the exit code of the program."""
-    try:
-        work()
-    except TinykitError as error:
-        _flush()
-        for problem in error.problems:
-            print(problem if problem.startswith("  ") else f"error: {problem}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        _flush()
-        print("interrupted; the same command resumes", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `--print_schema | head`: who reads has had enough
-        discard_output()
-    except OSError as error:
-        _flush()
-        print(f"error: {error}; nothing is lost that was finished: mend it, and the same command resumes", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _open_streams() -> None:
-    """Standard streams that the caller closed lead nowhere, so that no file of the run takes their numbers."""
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            sink = os.open(os.devnull, os.O_WRONLY)
-            if sink != number:
-                os.dup2(sink, number)
-                os.close(sink)
-            setattr(sys, name, os.fdopen(number, "w"))
-
-
-def _flush() -> None:
-    """Standard output before standard error; without complaint where there is none, or nobody who reads it."""
-    try:
-        print(end="", flush=True)
-    except OSError:
-        discard_output()
-
-
 def _work(argv: Sequence[str]) -> None:
     if FLAGS.print_schema:
         _print_schema()
@@ -136,19 +95,8 @@ def _work(argv: Sequence[str]) -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Does what the flags say and ends the program."""
-    _open_streams()
+    open_streams()
     sys.exit(exit_code(lambda: _work(argv)))
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the flags; a wrong one ends the program with exit code 2 and no traceback, --help with 0."""
-    try:
-        return FLAGS(argv)
-    except (flags.Error, UnicodeDecodeError) as error:  # the second: a --flagfile that is no text
-        print(f"error: {error}; --help lists the flags", file=sys.stderr)
-        sys.exit(2)
-    except SystemExit:
-        sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pytest
 
 FILES = (
     "command.txt config.resolved.yaml env.json metrics.json metrics.jsonl model.keras model.tflite model_data.h model_data.cc "
-    "op_resolver.h layers.csv arena.json golden.npz report.html DONE steps/01_train/DONE steps/02_quantize/DONE"
+    "op_resolver.h layers.csv arena.json golden.npz report.html DONE steps/01_train/DONE steps/02_quantize/DONE "
+    "engine/digits.c engine/digits.h engine/digits_selftest.c firmware.elf firmware/linker.ld"
 ).split()
 
 
@@ -28,16 +29,51 @@ def run(tmp_path_factory):
     return folder, done
 
 
-def test_accuracy_parity_and_time(run):
+def test_accuracy_parity_and_time(run, tally):
     folder, _ = run
     metrics = json.loads((folder / "runs/digits/metrics.json").read_text())
     assert metrics["data"]["synthetic"] is False and metrics["data"]["test_samples"] == 450
     assert metrics["accuracy"]["integer"] >= 0.97
     assert metrics["accuracy"]["float"] - metrics["accuracy"]["integer"] <= 0.005
     parity = metrics["parity"]
-    assert (parity["keras_vs_reference"], parity["tflm_vs_reference"], parity["samples"]) == (0, 0, 450)
+    assert parity == {"keras_vs_reference": 0, "tflm_vs_reference": 0, "engine_vs_reference": 0, "samples": 450}
     assert metrics["budget_met"] is True and "quicktest" not in metrics
-    assert metrics["flash"]["total"] is None and metrics["instructions"] is None
+    assert metrics["seconds"]["total"] < 180
+    assert _nulls(metrics) == []
+    assert metrics["board"] == "nano33ble" and metrics["flash"]["total"] == metrics["flash"]["weights"] + metrics["flash"]["code"]
+    ram = metrics["ram"]
+    assert ram["total"] == ram["arena"] + ram["static"] + ram["stack"] and ram["stack"] > 0
+    assert metrics["cycles"] > metrics["instructions"] > metrics["macs"]
+
+
+def _nulls(values: dict, prefix: str = "") -> list[str]:
+    """Keys that have no value."""
+    found = [prefix + key for key, value in values.items() if value is None]
+    return found + [k for key, value in values.items() if isinstance(value, dict) for k in _nulls(value, f"{prefix}{key}.")]
+
+
+def test_the_image_in_the_run_directory_is_what_was_checked(run, tally):
+    """firmware.elf again, by hand: the golden inputs on the emulated board give the golden outputs."""
+    from tinykit.boards.emulator import EmulatedBoard
+    from tinykit.boards.image import Image
+    from tinykit.boards.profiling import run_inference
+    from tinykit.boards.table import board
+    from tinykit.export.golden import read_golden
+
+    folder, _ = run
+    golden = read_golden(folder / "runs/digits/golden.npz")
+    arena = json.loads((folder / "runs/digits/arena.json").read_text())["engine"]
+    emulated = EmulatedBoard(board("nano33ble"), Image.load(folder / "runs/digits/firmware.elf"))
+    vector, memory = (emulated.image.symbol(name).address for name in ("tk_selftest_input", "tk_arena"))
+    output = arena["layers"][-1]
+    offset, nbytes = output["tensors"][[name for name, place in output["tensors"].items() if place[1] == 10][-1]]
+    wrong = 0
+    for x, y in zip(golden.input, golden.output):
+        emulated.write(vector, x.tobytes())
+        run_inference(emulated)
+        wrong += int((np.frombuffer(emulated.read(memory + offset, nbytes), np.int8) != y).sum())
+    tally("emulated board vs golden vectors", wrong, golden.output.size)
+    assert wrong == 0
 
 
 def test_every_output_is_there(run):

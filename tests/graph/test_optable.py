@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tinykit.engine.registry import KERNELS
 from tinykit.graph import ir, optable, reference
 from tinykit.graph.writeops import WRITERS
 
@@ -17,3 +18,4 @@ def test_table_names_every_op_once() -> None:
     assert sorted(kinds) == sorted(ir.OPS)
     assert set(kinds) == set(WRITERS)
     assert {row.kind for row in optable.ROWS if row.reference} == set(reference._EXECUTE)
+    assert {row.kind for row in optable.ROWS if row.portable_c} == {*KERNELS, "reshape"}  # a reshape is another name, no code

@@ -157,7 +157,7 @@ class FakeServices(Services):
             stream.write(f"finish {model.value} float={context.float_model.value}\n")
         if self.parity:
             raise ParityError(self.parity)
-        return SimpleNamespace(metrics=self.finished, report={})
+        return SimpleNamespace(metrics=self.finished, report={}, problems=[])
 
     def report(self, outputs: Any, rundir: Any, metrics: Any, rows: Any, budget: Any, board: Any) -> None:
         (rundir.path / "report.html").write_text(f"{metrics['task']} {rundir.read('env.json')['versions']['tinykit']}")

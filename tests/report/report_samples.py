@@ -81,3 +81,36 @@ def full() -> ReportData:
             {"image": colour, "true": "2", "predicted": "8", "index": 311},
         ],
     )  # fmt: skip
+
+
+def planned() -> ReportData:
+    """A linked and emulated engine with its plan: three layers, scratch in the second, an arena above its lower bound."""
+    data = full()
+    data.plan = {
+        "bytes": 1200, "lower_bound": 1056, "order": "heuristic", "source": "planned; input and output included",
+        "peak": {"layer": "first", "bytes": 1200},
+        "tensors": {"in": 0, "a": 32, "b": 0, "out": 1190},
+        "layers": [
+            {"layer": "first", "bytes": 1200, "least": 1036, "tensors": {"in": [0, 64], "a": [32, 1024]}, "scratch": None,
+             "reversed": True},
+            {"layer": "second", "bytes": 1184, "least": 1056, "tensors": {"a": [32, 1024], "b": [0, 512]}, "scratch": [1056, 128],
+             "reversed": False},
+            {"layer": "third", "bytes": 1200, "least": 522, "tensors": {"b": [0, 512], "out": [1190, 10]}, "scratch": None,
+             "reversed": False},
+        ],
+        "hints": ["Step second needs the most memory."],
+    }  # fmt: skip
+    data.metrics |= {
+        "flash": {"total": 19_654, "weights": 14_288, "code": 5_366},
+        "ram": {"total": 1_582, "arena": 1_200, "static": 2, "stack": 380},
+        "instructions": 3_057_600,
+        "cycles": 4_402_945,
+    }
+    for index, layer in enumerate(data.layers):
+        if layer["name"] != "flatten":
+            macs, instructions = layer["macs"], 1_000 + 111 * index
+            ratio = round(instructions / macs, 3) if macs else None
+            layer |= {"kernel": "digits_k1", "instructions": instructions, "instructions_per_mac": ratio, "cycles": 2 * instructions}
+    scope = "every tensor, emulated nano33ble"
+    data.parity.append({"a": "engine", "b": "reference", "mismatches": 0, "elements": 9_000, "samples": 16, "scope": scope})
+    return data

@@ -14,7 +14,7 @@ from tinykit.report.images import data_url
 from tinykit.report.report import render_report, write_report
 from tinykit.report.verdict import judge, wilson
 
-VOID = {"meta", "br", "img", "line", "circle", "polyline"}
+VOID = {"meta", "br", "img"}
 
 
 class Outline(html.parser.HTMLParser):

@@ -10,6 +10,8 @@ from typing import Any
 from tinykit.config.catalogue import check_name
 from tinykit.config.document import parse_yaml
 
+_BOARDS = "table.yaml"
+
 
 @dataclass(frozen=True)
 class Region:
@@ -28,6 +30,32 @@ class Reserve:
     flash: int | None
     ram: int | None
     source: str
+
+
+@dataclass(frozen=True)
+class Uart:
+    """The serial line that the host sees.
+
+    Attributes:
+        name: the peripheral's name in the manual.
+        driver: 'uarte', 'usart_v1', 'usart_v2' or 'cmsdk': which port file drives it.
+        base: address of its registers.
+        clock_hz: what it is fed with after a reset.
+        setup: (address, bits to clear, bits to set) of each write that connects it to clock and pins, in order.
+        source: where this comes from.
+    """
+
+    name: str
+    driver: str
+    base: int
+    clock_hz: int
+    setup: tuple[tuple[int, int, int], ...]
+    source: str
+
+    def divider(self, baud: int) -> int:
+        """What goes into the baud rate register for `baud`, where there is one; ST's low-power UART counts in 256ths of a bit."""
+        scale = 256 if self.name.startswith("LPUART") else 1
+        return (scale * self.clock_hz + baud // 2) // baud
 
 
 @dataclass(frozen=True)
@@ -53,8 +81,10 @@ class Board:
         soc: the chip, None for the host.
         core: 'cortex-m4f', 'cortex-m7f' or 'host'.
         clock_hz: highest core clock, None for the host.
+        reset_hz: core clock after a reset, which our firmware keeps; None for the host.
         memory: every region.
-        flash_bytes, ram_bytes: size of the regions that programs are linked into, None for the host.
+        flash, ram: the regions that programs are linked into, None for the host.
+        uart: the line to the host, None for the host itself.
         reserves: by target ('arduino', 'bare'); the first is the default target.
         sources: where the figures come from.
     """
@@ -64,11 +94,29 @@ class Board:
     soc: str | None
     core: str
     clock_hz: int | None
+    reset_hz: int | None
     memory: tuple[Region, ...]
-    flash_bytes: int | None
-    ram_bytes: int | None
+    flash: Region | None
+    ram: Region | None
+    uart: Uart | None
     reserves: Mapping[str, Reserve]
     sources: Mapping[str, str]
+
+    @property
+    def flash_bytes(self) -> int | None:
+        """Size of the region that code is linked into, None for the host."""
+        return self.flash.size if self.flash else None
+
+    @property
+    def ram_bytes(self) -> int | None:
+        """Size of the region that data is linked into, None for the host."""
+        return self.ram.size if self.ram else None
+
+    def reserve(self, target: str | None = None) -> tuple[str, Reserve]:
+        """Name and reserve of `target` (default: the board's first). Raises ConfigError: the board has no such target."""
+        target = target or next(iter(self.reserves))
+        check_name("target", target, list(self.reserves))
+        return target, self.reserves[target]
 
     def budget(self, target: str | None = None) -> Budget:
         """Capacity minus the reserve of `target` (default: the board's first).
@@ -76,9 +124,7 @@ class Board:
         Raises:
             ConfigError: the board has no such target.
         """
-        target = target or next(iter(self.reserves))
-        check_name("target", target, list(self.reserves))
-        reserve = self.reserves[target]
+        target, reserve = self.reserve(target)
         notes = tuple(
             f"{self.name}: what the {target} target takes of {kind} is not known and not subtracted"
             for kind, known in (("flash", reserve.flash), ("RAM", reserve.ram))
@@ -92,35 +138,43 @@ def _left(capacity: int | None, reserve: int | None) -> int | None:
 
 
 @cache
-def _table() -> Mapping[str, Board]:
-    text = resources.files("tinykit.boards").joinpath("table.yaml").read_text(encoding="utf-8")
-    data = parse_yaml(text, "table.yaml").data
+def read_table(file: str) -> Mapping[str, Board]:
+    """The entries of one of this package's tables, by name: 'table.yaml' or 'qemu_machines.yaml'."""
+    text = resources.files("tinykit.boards").joinpath(file).read_text(encoding="utf-8")
+    data = parse_yaml(text, file).data
     return MappingProxyType({name: _board(name, entry) for name, entry in data.items()})
 
 
 def _board(name: str, entry: Mapping[str, Any]) -> Board:
     regions = tuple(Region(*row) for row in entry["memory"])
-    sizes = {region.name: region.size for region in regions}
+    by_name = {region.name: region for region in regions}
     return Board(
         name=name,
         title=entry["title"],
         soc=entry["soc"],
         core=entry["core"],
         clock_hz=entry["clock_hz"],
+        reset_hz=entry["reset_hz"],
         memory=regions,
-        flash_bytes=sizes[entry["flash"]] if entry["flash"] else None,
-        ram_bytes=sizes[entry["ram"]] if entry["ram"] else None,
+        flash=by_name[entry["flash"]] if entry["flash"] else None,
+        ram=by_name[entry["ram"]] if entry["ram"] else None,
+        uart=_uart(entry["uart"]) if entry["uart"] else None,
         reserves=MappingProxyType({target: Reserve(**row) for target, row in entry["reserve"].items()}),
         sources=MappingProxyType(dict(entry["sources"])),
     )
 
 
+def _uart(entry: Mapping[str, Any]) -> Uart:
+    setup = tuple((address, clear, bits) for address, clear, bits in entry["setup"])
+    return Uart(entry["name"], entry["driver"], entry["base"], entry["clock_hz"], setup, entry["source"])
+
+
 def board_names() -> list[str]:
     """Names of all boards, in the table's order."""
-    return list(_table())
+    return list(read_table(_BOARDS))
 
 
 def board(name: str) -> Board:
     """The board called `name`. Raises ConfigError, with the nearest match, if there is none."""
     check_name("board", name, board_names())
-    return _table()[name]
+    return read_table(_BOARDS)[name]

@@ -58,3 +58,37 @@ def _estimate(estimate: Any | None) -> dict[str, Any]:
         "persistent": values["persistent"],
         "source": f"estimated(TFLM on a 32-bit microcontroller, {values['error_note']})",
     }
+
+
+def plan_json(plan: Any, hints: Iterable[str]) -> dict[str, Any]:
+    """The engine's arena as planned, for arena.json.
+
+    Args:
+        plan: `tinykit.graph.plan.problem.Plan`.
+        hints: what would lower it, in words.
+
+    Returns:
+        `bytes`, `lower_bound`, `order` ('optimal' or 'heuristic'), `peak` (layer, bytes), `tensors` (name -> offset), and `layers` in the
+        order of execution: what lies where while each runs (tensor -> [offset, bytes]), and the direction in which it works.
+    """
+    peak = max(plan.timeline, key=lambda step: step.least, default=None)
+    return {
+        "bytes": plan.arena_bytes,
+        "lower_bound": plan.lower_bound,
+        "order": "optimal" if plan.order_exact else "heuristic",
+        "source": "planned; input and output included",
+        "peak": {"layer": None if peak is None else peak.step, "bytes": None if peak is None else peak.least},
+        "tensors": dict(plan.offsets),
+        "layers": [
+            {
+                "layer": step.step,
+                "bytes": step.footprint,
+                "least": step.least,
+                "tensors": {name: list(place) for name, place in step.tensors.items()},
+                "scratch": list(step.scratch) if step.scratch[1] else None,
+                "reversed": step.step in plan.reversed,
+            }
+            for step in plan.timeline
+        ],
+        "hints": list(hints),
+    }

@@ -28,7 +28,7 @@ class Row:
     writes: tuple[str, ...]
     training: str = ""
     reference: bool = True
-    portable_c: bool = False
+    portable_c: bool = True
     fast_c: bool = False
     limits: str = ""
 

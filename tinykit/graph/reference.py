@@ -234,7 +234,8 @@ def softmax_integers(x: np.ndarray, multiplier: int, left_shift: int, diff_min: 
 
 
 def _softmax(graph: ir.Graph, op: ir.Softmax, args: list[np.ndarray]) -> np.ndarray:
-    return softmax_integers(args[0], op.multiplier, op.left_shift, op.diff_min)
+    rows = args[0] if args[0].ndim > 1 else args[0][:, None]  # a scalar is a row of its own, not an element of the batch
+    return softmax_integers(rows, op.multiplier, op.left_shift, op.diff_min).reshape(args[0].shape)
 
 
 def _minimum(graph: ir.Graph, op: ir.Minimum, args: list[np.ndarray]) -> np.ndarray:

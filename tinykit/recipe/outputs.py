@@ -24,7 +24,9 @@ from tinykit.graph.writer import op_names, write_tflite
 from tinykit.quant.lowering import lower
 from tinykit.quant.model import QuantizedModel
 from tinykit.recipe import ledger
-from tinykit.recipe.checks import Checked, check
+from tinykit.recipe.checks import Checked, Count, check
+from tinykit.recipe.engine import EngineResult, build_and_check
+from tinykit.recipe.merge import merge
 from tinykit.recipe.rundir import RunDir
 from tinykit.recipe.step import StepContext
 from tinykit.report.data import ReportData, read_curves
@@ -33,16 +35,27 @@ from tinykit.report.report import write_report
 if TYPE_CHECKING:
     import keras
 
+    from tinykit.engine.generate import Engine
+
 GOLDEN_SAMPLES = 16
+HOST_MACS = 20_000_000_000
+"""Multiply-accumulates that the comparison on this computer may cost: about ten seconds."""
 SHOWN_MISTAKES = 12
 
 
 @dataclass
 class Outputs:
-    """What `finish` found: keys of metrics.json, and the material of the report (metrics, ledger and verdict are added by the runner)."""
+    """What `finish` found.
+
+    Attributes:
+        metrics: keys of metrics.json.
+        report: the material of the report (metrics, ledger and verdict are added by the runner).
+        problems: why the firmware does not fit its budget, and what would help; empty where it fits.
+    """
 
     metrics: dict[str, Any]
     report: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
 
 def integer_graph(model: QuantizedModel, name: str, simplified: bool = True) -> tuple[ir.Graph, ir.Graph, Removed | None]:
@@ -109,11 +122,35 @@ def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Se
             context.log(f"  first: {c.first}")
     for note in checked.notes:
         context.log(f"note: {note}")
-    arena = _write(rundir.path, deployed, tflite, checked, x)
-    material |= _material(graph, deployed, removed, checked, arena)
+    golden = reference.quantize_input(graph, x.part(0, min(GOLDEN_SAMPLES, len(checked.outputs))))
+    engine = build_and_check(
+        deployed, config.budget.board, rundir.path, budget, golden, lambda e: _on_host(e, checked.outputs, x, context), context.log
+    )
+    checked.counts += engine.counts
+    arena = _write(rundir.path, deployed, tflite, checked, golden, engine)
+    material |= _material(graph, deployed, removed, checked, arena, engine)
     metrics = _metrics(deployed, tflite, checked)
+    merge(metrics, engine.metrics)
     _judge_predictions(metrics, material, _predictions(model, checked, context, x), context, x)
-    return Outputs(metrics, material)
+    return Outputs(metrics, material, engine.problems)
+
+
+def _on_host(engine: Engine, truth: np.ndarray, x: _Inputs, context: StepContext) -> Count:
+    """The engine on this computer over the test split, or over as much of it as HOST_MACS allow: outputs only."""
+    from tinykit.boards.host import HostEngine
+
+    count = min(len(truth), max(GOLDEN_SAMPLES, HOST_MACS // max(1, costs.total_macs(engine.graph))))
+    found = Count("engine on this computer", "reference", "outputs")
+    with HostEngine(engine) as host:
+        for start in range(0, count, 256):
+            context.stop.check()
+            stop = min(start + 256, count)
+            given = reference.quantize_input(engine.graph, x.part(start, stop))
+            found.add(engine.graph.outputs[0], start, truth[start:stop], host.run(given)[0])
+            found.samples = stop
+            context.progress(stop, count)
+    context.log(f"parity: engine vs reference, on this computer: {found.mismatches} of {found.elements} elements differ, {count} samples")
+    return found
 
 
 class _Inputs:
@@ -145,26 +182,33 @@ def _common(context: StepContext, rundir: RunDir) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, graph: ir.Graph, tflite: bytes, checked: Checked, x: _Inputs) -> dict[str, Any]:
+def _write(path: Path, graph: ir.Graph, tflite: bytes, checked: Checked, golden: np.ndarray, engine: EngineResult) -> dict[str, Any]:
     """Writes the files; returns the content of arena.json."""
     atomic.write_bytes(path / "model.tflite", tflite)
     for name, text in model_data(tflite).items():
         atomic.write_text(path / name, text)
     atomic.write_text(path / "op_resolver.h", op_resolver_header(op_names(graph)))
-    atomic.write_text(path / "layers.csv", layers_csv(costs.layer_rows(graph)))
+    atomic.write_text(path / "layers.csv", layers_csv(_layers(graph, engine)))
     arena = arena_json(costs.liveness(graph), host_bytes=checked.arena_bytes, estimate=costs.tflm_arena_estimate(graph))
+    arena["engine"] = engine.arena
     atomic.write_json(path / "arena.json", arena)
-    count = min(GOLDEN_SAMPLES, len(checked.outputs))
     source, result = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
-    golden = golden_npz(
-        reference.quantize_input(graph, x.part(0, count)),
-        checked.outputs[:count].astype(np.int8),
+    vectors = golden_npz(
+        golden,
+        checked.outputs[: len(golden)].astype(np.int8),
         input_quantization=(source.scale, source.zero_point),
         output_quantization=(result.scale, result.zero_point),
         model_sha256=hashlib.sha256(tflite).hexdigest(),
     )
-    atomic.write_bytes(path / "golden.npz", golden)
+    atomic.write_bytes(path / "golden.npz", vectors)
     return arena
+
+
+def _layers(graph: ir.Graph, engine: EngineResult) -> list[dict[str, Any]]:
+    """Rows of layers.csv and of the report: what an op is, and what the emulated run says about it."""
+    extra = ("kernel", "instructions", "instructions_per_mac", "cycles", "ram", "flash")
+    rows = [dataclasses.asdict(row) for row in costs.layer_rows(graph)]
+    return [row | {key: engine.layers.get(row["name"], {}).get(key) for key in extra} for row in rows]
 
 
 def _metrics(graph: ir.Graph, tflite: bytes, checked: Checked) -> dict[str, Any]:
@@ -181,15 +225,20 @@ def _metrics(graph: ir.Graph, tflite: bytes, checked: Checked) -> dict[str, Any]
     }
 
 
-def _material(graph: ir.Graph, deployed: ir.Graph, removed: Removed | None, checked: Checked, arena: dict[str, Any]) -> dict[str, Any]:
+def _material(
+    graph: ir.Graph, deployed: ir.Graph, removed: Removed | None, checked: Checked, arena: dict[str, Any], engine: EngineResult
+) -> dict[str, Any]:
     estimate = arena["estimate"]
     found: dict[str, Any] = {
-        "layers": [dataclasses.asdict(row) for row in costs.layer_rows(deployed)],
+        "layers": _layers(deployed, engine),
         "memory": [memory_row(step) for step in costs.liveness(deployed)],
         "parity": [c.row() for c in checked.counts],
         "ops": op_names(deployed),
         "arena": {"host_bytes": arena["host"]["bytes"], "estimate_bytes": estimate["bytes"], "note": estimate["source"]},
         "skipped": checked.notes,
+        "notes": engine.notes,
+        "sources": engine.sources,
+        "plan": engine.arena or {},
     }
     if removed is not None:
         found["simplifier"] = {

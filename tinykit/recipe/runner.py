@@ -18,6 +18,7 @@ from tinykit.errors import ConfigError, ModelError, ParityError, TinykitError
 from tinykit.recipe import ledger
 from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
+from tinykit.recipe.merge import merge
 from tinykit.recipe.registry import step_class
 from tinykit.recipe.rundir import RunDir
 from tinykit.recipe.step import MetricsLog, StepContext
@@ -50,15 +51,6 @@ def blank_metrics() -> dict[str, Any]:
         "seconds": {"total": None},
         "seed": None,
     }
-
-
-def merge(base: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Lays `changes` over `base`, in place; mappings are merged key by key."""
-    for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            merge(base[key], value)
-        else:
-            base[key] = value
 
 
 class Services:
@@ -440,6 +432,8 @@ class _Run:
         earlier = sum(row.seconds for row in self.rows if row.resumed)
         metrics["seconds"]["total"] = round(time.monotonic() - self.started + earlier, 3)
         met, judged = self._judge(metrics)
+        problems = outputs.problems if outputs is not None else []
+        met = False if problems else met
         metrics["budget_met"] = met
         if self.quicktest:
             metrics["quicktest"] = True
@@ -452,6 +446,8 @@ class _Run:
         self.console.ledger(self.rows, self.budget)
         if failed is not None:
             raise failed
+        for problem in problems:
+            self.console.line(problem)
         if judged:
             self.console.line(judged)
         if self.quicktest:

@@ -21,7 +21,7 @@ class ReportData:
         ledger: one dict a step: step, accuracy, tflite_bytes, ram_bytes, macs, seconds, verdict.
         budget: board, flash, ram (bytes).
         layers: one dict an op: name, kind, input_shape, output_shape, macs, weight_bits, activation_bits, weight_bytes, bias_bytes,
-            live_bytes; as `tinykit.graph.costs.LayerRow`.
+            live_bytes; as `tinykit.graph.costs.LayerRow`; of a linked engine also kernel, instructions, instructions_per_mac, cycles.
         memory: the RAM timeline, one dict an op in execution order: op, total, tensors {name: bytes}.
         confusion: counts of the integer model on the test split, [true class][predicted class].
         disagreements: count of the samples for which float and integer model choose different classes, samples compared.
@@ -29,6 +29,7 @@ class ReportData:
         curves: step -> one dict an epoch (epoch, loss, accuracy, val_loss, ...); `read_curves` makes it.
         ops: methods of TFLM's MicroMutableOpResolver: "AddConv2D".
         arena: host_bytes, estimate_bytes, note.
+        plan: the engine's arena, as `tinykit.export.arena.plan_json`; empty: not planned.
         simplifier: macs_before, macs_after, channels_before, channels_after.
         skipped: what was left out, and why.
         notes: remarks and warnings.
@@ -54,6 +55,7 @@ class ReportData:
     curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     ops: list[str] = field(default_factory=list)
     arena: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
     simplifier: dict[str, Any] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -50,6 +50,11 @@ def percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "0 %"
 
 
+def length(part: float, whole: float) -> str:
+    """The length of a bar in CSS, of one that is as long as `whole`: '12.5%'."""
+    return f"{100 * part / whole:.1f}%" if whole else "0%"
+
+
 def short(name: str, length: int = 40) -> str:
     """A tensor's or op's name for a tight place: converters join names with ';', the first tells most; a long one loses its middle."""
     first = name.partition(";")[0] or name

@@ -9,7 +9,7 @@ import jinja2
 import tinykit
 from tinykit import atomic
 from tinykit.export.resolver import resolver_methods, resolver_snippet
-from tinykit.report import curves, figures, images, numbers, sections, verdict
+from tinykit.report import curves, effort, figures, images, memory, numbers, sections, verdict
 from tinykit.report.data import ReportData
 
 
@@ -46,13 +46,14 @@ def _environment() -> jinja2.Environment:
 
 def _context(data: ReportData) -> dict[str, Any]:
     """Every value that the templates name."""
-    judged = verdict.judge(data)
+    judged, labels, timeline = verdict.judge(data), figures.sources(data), memory.memory_view(data.memory)
     return {
         "version": tinykit.__version__,
         "report": data,
         "synthetic": bool(data.data.get("synthetic")),
         "verdict": judged,
         "tiles": figures.tiles(data, judged.usages),
+        "board_note": figures.board_note(data),
         "figures": figures.figure_rows(data),
         "ledger": _ledger(data),
         "accuracy": sections.accuracy_rows(data),
@@ -63,7 +64,11 @@ def _context(data: ReportData) -> dict[str, Any]:
         "examples": images.example_views(data.examples),
         "bars": sections.layer_bars(data.layers),
         "layers": sections.layer_rows(data.layers),
-        "memory": sections.memory_view(data.memory),
+        "plan": memory.plan_view(data),
+        "memory": timeline,
+        "arenas": memory.arena_rows(data, None if timeline is None else timeline["peak"]),
+        "split": memory.memory_split(data, labels),
+        "effort": effort.effort_view(data, labels),
         "parity": sections.parity_rows(data),
         "curves": [(step, curves.panels(rows)) for step, rows in data.curves.items() if rows and curves.panels(rows)],
         "box": curves,

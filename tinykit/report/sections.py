@@ -6,10 +6,8 @@ from typing import Any
 from tinykit.export.tables import shape_text
 from tinykit.report import numbers
 from tinykit.report.data import ReportData
+from tinykit.report.effort import UNKNOWN, per_mac
 from tinykit.report.verdict import wilson
-
-COLOURS = 8
-"""Colours of tensors in the RAM timeline; they repeat."""
 
 _MAX_GRID = 40  # classes; a larger confusion matrix is not drawn
 _MAX_PAIRS = 6
@@ -114,9 +112,17 @@ def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "weights": numbers.count(layer.get("weight_bytes")),
             "biases": numbers.count(layer.get("bias_bytes")),
             "live": numbers.count(layer.get("live_bytes")),
+            "kernel": layer.get("kernel") or UNKNOWN,
+            "instructions": _known(layer.get("instructions")),
+            "per_mac": per_mac(layer.get("instructions_per_mac")),
+            "cycles": _known(layer.get("cycles")),
         }
         for layer in layers
     ]
+
+
+def _known(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value:,}"
 
 
 def _shape(shape: Any) -> str:
@@ -135,10 +141,10 @@ def layer_bars(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "detail": f"{layer.get('kind', '')}, {layer.get('weight_bits') or '–'}-bit weights",
             "size": numbers.size(size),
             "size_share": numbers.percent(size, total_bytes),
-            "size_bar": _bar(size, most_bytes),
+            "size_bar": numbers.length(size, most_bytes),
             "macs": numbers.macs(macs),
             "macs_share": numbers.percent(macs, total_macs),
-            "macs_bar": _bar(macs, most_macs),
+            "macs_bar": numbers.length(macs, most_macs),
         }
         for size, macs, layer in counted[:_MAX_BARS]
     ]
@@ -155,61 +161,9 @@ def _constant_bytes(layer: Mapping[str, Any]) -> int:
     return (layer.get("weight_bytes") or 0) + (layer.get("bias_bytes") or 0)
 
 
-def _bar(value: float, most: float) -> str:
-    """A CSS length."""
-    return f"{100 * value / most:.1f}%" if most else "0%"
-
-
-def memory_view(memory: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The RAM timeline: for each op its tensors as pieces of a bar, the peak marked, and what the peak is made of."""
-    if not memory:
-        return None
-    totals = [int(step["total"]) for step in memory]
-    peak = totals.index(max(totals))
-    order = list(dict.fromkeys(name for step in memory for name in step["tensors"]))
-    colour = {name: index % COLOURS + 1 for index, name in enumerate(order)}
-    rows = [
-        {
-            "op": step["op"],
-            "label": numbers.short(step["op"]),
-            "total": numbers.size(total),
-            "peak": index == peak,
-            "pieces": [
-                {"name": name, "colour": colour[name], "size": f"{value:,} B", "width": _bar(value, totals[peak])}
-                for name, value in step["tensors"].items()
-                if value
-            ],
-        }
-        for index, (step, total) in enumerate(zip(memory, totals, strict=True))
-    ]
-    parts = [(name, int(value)) for name, value in memory[peak]["tensors"].items() if value]
-    return {
-        "rows": rows,
-        "op": numbers.short(memory[peak]["op"]),
-        "peak": totals[peak],
-        "parts": [
-            {"name": name, "label": numbers.short(name), "colour": colour[name], "size": f"{value:,} B"}
-            for name, value in sorted(parts, key=lambda part: -part[1])
-        ],
-        "next": _next_peak(memory, totals, peak),
-    }
-
-
-def _next_peak(memory: Sequence[Mapping[str, Any]], totals: Sequence[int], peak: int) -> str:
-    """What would lower the peak: how far the next op is below it."""
-    others = [(total, index) for index, total in enumerate(totals) if index != peak]
-    if not others:
-        return ""
-    total, index = max(others, key=lambda other: (other[0], -other[1]))
-    name = numbers.short(memory[index]["op"])
-    if total == totals[peak]:
-        return f"{name} needs just as much: both must shrink before the peak does."
-    return f"The next op below it is {name} with {total:,} B: lowering this op alone saves at most {totals[peak] - total:,} B."
-
-
 def parity_rows(data: ReportData) -> list[dict[str, Any]]:
     """One row a comparison: pair, scope, result, elements, samples, exact."""
-    rows = []
+    rows, board = [], data.metric("board") or data.budget.get("board") or "board"
     for entry in data.parity:
         wrong = entry.get("mismatches")
         rows.append(
@@ -220,9 +174,15 @@ def parity_rows(data: ReportData) -> list[dict[str, Any]]:
                 "result": numbers.NOT_MEASURED if wrong is None else "identical" if wrong == 0 else f"{wrong:,} differ",
                 "elements": numbers.count(entry.get("elements")),
                 "samples": numbers.count(entry.get("samples")),
+                "source": f"emulated({board})" if emulated(entry) else "measured(host)",
             }
         )
     return rows
+
+
+def emulated(entry: Mapping[str, Any]) -> bool:
+    """Was one side of a comparison run on an emulated board? Its scope says so."""
+    return "emulated" in str(entry.get("scope") or "")
 
 
 def simplifier_text(simplifier: Mapping[str, Any]) -> list[str]:

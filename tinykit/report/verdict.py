@@ -82,7 +82,7 @@ def judge(data: ReportData) -> Verdict:
     Where a comparison found differing elements, the verdict is bad whatever the sizes are.
     """
     usages = (_flash(data), _ram(data))
-    fits, headline, sentence = _budget(usages, data.budget.get("board"))
+    fits, headline, sentence = _budget(usages, data.budget.get("board"), data.metric("budget_met") is False)
     wrong = [entry for entry in data.parity if entry.get("mismatches")]
     if wrong:
         pairs = "; ".join(f"{entry['mismatches']:,} elements differ between {entry.get('a')} and {entry.get('b')}" for entry in wrong)
@@ -90,8 +90,8 @@ def judge(data: ReportData) -> Verdict:
     return Verdict(fits, headline, sentence, usages)
 
 
-def _budget(usages: tuple[Usage, ...], board: str | None) -> tuple[bool | None, str, str]:
-    """Whether everything that is limited fits; headline; sentence."""
+def _budget(usages: tuple[Usage, ...], board: str | None, refused: bool) -> tuple[bool | None, str, str]:
+    """Whether everything that is limited fits; headline; sentence. `refused`: the run found that it does not."""
     limited = [usage for usage in usages if usage.limit is not None]
     if not limited:
         return None, "No budget given", "Set budget.board, or budget.flash and budget.ram, to have the result judged."
@@ -99,6 +99,8 @@ def _budget(usages: tuple[Usage, ...], board: str | None) -> tuple[bool | None, 
     sentence = "; ".join(usage.sentence for usage in limited) + "."
     if any(usage.fits is False for usage in limited):
         return False, f"Does not fit {against}", sentence
+    if refused:
+        return False, f"Does not fit {against}", f"No program could be linked that fits: see the notes. {sentence}"
     if any(usage.fits is None for usage in limited):
         return None, f"Cannot be judged against {against}", sentence
     if all(usage.whole for usage in limited):

@@ -1,0 +1,173 @@
+"""Benchmarks a .tflite on emulated boards: instructions, cycles, RAM and flash, layer by layer.
+
+Examples:
+  python -m tinykit.bench --model model.tflite
+  python -m tinykit.bench --model model.tflite --board nano33ble --board disco_f746ng --out build
+  python -m tinykit.bench --model model.tflite --compare build/nano33ble
+
+With --out the artefacts of every board are kept in DIR/<board>; --compare takes such a folder, or one that
+`python -m tinykit.compile` wrote, and shows what changed. Instructions are counted exactly on the emulated board;
+cycles are a model of a Cortex-M4 without wait states. Exit codes as those of compile.
+"""
+
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from tinykit.cli import exit_code, open_streams, parse_flags
+from tinykit.errors import BudgetError, ConfigError, DataError, ParityError
+
+FLAGS = flags.FLAGS
+TOTALS = ("instructions", "cycles", "macs")
+_LIMIT = 16 << 20
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One board's result: report.json, and the rows of layers.csv as text."""
+
+    report: Mapping[str, Any]
+    layers: Sequence[Mapping[str, str]]
+
+
+def read_benchmark(folder: Path) -> Benchmark:
+    """What compile or bench left in a folder. Raises DataError where it is missing or damaged."""
+    try:
+        texts = [(folder / name).open(encoding="utf-8").read(_LIMIT) for name in ("report.json", "layers.csv")]
+        report, layers = json.loads(texts[0]), list(csv.DictReader(texts[1].splitlines()))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: expected report.json and layers.csv as `python -m tinykit.compile` writes them ({error})") from None
+    if not isinstance(report, dict) or any(not isinstance(report.get(key), dict) for key in ("flash", "ram")) or not layers:
+        raise DataError(f"{folder}: report.json or layers.csv is not what `python -m tinykit.compile` writes")
+    return Benchmark(report, layers)
+
+
+def bench(model: Path, boards: Sequence[str], out: Path, *, simplified: bool = True, toolchain: str | None = None,
+          optimize: str | None = None, samples: int = 2) -> list[Benchmark]:  # fmt: skip
+    """Compiles for every board and counts; each verifies `samples` inputs. Results stay in out/<board>.
+
+    Raises:
+        BudgetError, ParityError, ModelError, ConfigError: as `tinykit.compile.compile_model`; a smaller budget is no error here.
+    """
+    from tinykit.compile import compile_model
+
+    found = []
+    for board in boards:
+        folder = out / board
+        try:
+            compile_model(model, board, folder, simplified=simplified, toolchain=toolchain, optimize=optimize, samples=samples,
+                          log=lambda line: None)  # fmt: skip
+        except BudgetError:
+            if not (folder / "report.json").is_file():
+                raise
+        found.append(read_benchmark(folder))
+    return found
+
+
+def _number(text: str | int | None) -> str:
+    return "" if text in (None, "") else f"{int(text):,}"
+
+
+def _change(now: str | int | None, before: str | int | None) -> str:
+    """'-12.5 %', '=' for no change, '' where there is nothing to compare."""
+    if now in (None, "") or before in (None, "", "0", 0):
+        return ""
+    ratio = float(now or 0) / float(before or 1) - 1
+    return f"{100 * ratio:+.1f} %" if ratio else "="
+
+
+def show(result: Benchmark, before: Benchmark | None = None) -> None:
+    """Prints the table of one board, and what changed against an earlier result."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    report = result.report
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    title = f"{report['model']} on {report['board']}, emulated; {report['toolchain']['compiler']}"
+    table = Table(title=escape(title), title_justify="left")
+    for heading, justify in (("layer", "left"), ("shape", "left"), ("kernel", "left"), *((h, "right") for h in
+                             ("MACs", "instructions", "per MAC", "cycles", "RAM B", "flash B"))):  # fmt: skip
+        table.add_column(heading, justify=justify, no_wrap=heading != "layer", overflow="fold")  # type: ignore[arg-type]
+    if before is not None:
+        table.add_column("change", justify="right")
+    earlier = {row["name"]: row for row in before.layers} if before else {}
+    for row in result.layers:
+        cells = [row["name"], f"{row['input_shape']} > {row['output_shape']}", row["kernel"].removeprefix("tk_"), _number(row["macs"]),
+                 _number(row["instructions"]), row["instructions_per_mac"], _number(row["cycles"]), _number(row["ram"]),
+                 _number(row["flash"])]  # fmt: skip
+        if before is not None:
+            cells.append(_change(row["instructions"], earlier.get(row["name"], {}).get("instructions")))
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    for line in _summary(report, before.report if before else None):
+        console.print(line, highlight=False, markup=False)
+
+
+def _summary(report: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[str]:
+    old = before or {}
+
+    def part(key: str, inner: str, label: str) -> str:
+        value, earlier = report[key][inner], old.get(key, {}).get(inner)
+        change = _change(value, earlier)
+        return f"{label} {value:,}{f' ({change})' if change else ''}"
+
+    totals = [f"{key} {report[key]:,}" + (f" ({c})" if (c := _change(report[key], old.get(key))) else "") for key in TOTALS]
+    return [
+        f"total: {', '.join(totals)} [emulated({report['board']}); cycles by a model]",
+        f"flash: {part('flash', 'total', 'total')} B = {part('flash', 'weights', 'weights')}, {part('flash', 'tables', 'tables')}, "
+        f"{part('flash', 'code', 'code')} [linked; the self-test vector of {report['self_test_bytes']:,} B not counted]",
+        f"RAM: {part('ram', 'total', 'total')} B = {part('ram', 'arena', 'arena')}, {part('ram', 'static', 'static')}, "
+        f"{part('ram', 'stack', 'stack')} [linked; stack emulated]; lower bound of the arena {report['arena']['lower_bound']:,}",
+        f"parity: {report['parity']['engine_vs_reference']} of {report['parity']['elements']:,} elements differ over "
+        f"{report['parity']['samples']} samples; budget {'met' if report['budget_met'] else 'NOT met'}",
+    ]
+
+
+def define_flags() -> None:
+    """Declares this program's flags."""
+    flags.DEFINE_string("model", None, "The .tflite file.")
+    flags.DEFINE_multi_string("board", ["nano33ble"], "Board to emulate; may be repeated.")
+    flags.DEFINE_string("out", None, "Keeps what is built in DIR/<board>. Default: a temporary folder.")
+    flags.DEFINE_string("compare", None, "Folder of an earlier result to compare with.")
+    flags.DEFINE_enum("toolchain", None, ["gcc", "zig"], "Compiler. Default: arm-none-eabi-gcc where it is installed, else ziglang.")
+    flags.DEFINE_string("optimize", None, "The compiler's -O flag. Default: -O3 for gcc, -Os for zig.")
+    flags.DEFINE_bool("no-simplify", False, "Keeps what the exact simplifier would remove.")
+    flags.DEFINE_integer("samples", 2, "Inputs to verify with before anything is shown.", lower_bound=1, upper_bound=100_000)
+
+
+def _work(argv: Sequence[str]) -> None:
+    problems = [f"unexpected argument {argument!r}" for argument in argv[1:]]
+    if FLAGS.model is None:
+        problems.append("--model is missing")
+    if problems:
+        raise ConfigError(problems)
+    before = read_benchmark(Path(FLAGS.compare)) if FLAGS.compare else None
+    with tempfile.TemporaryDirectory(prefix="tinykit-bench-") as temporary:
+        results = bench(Path(FLAGS.model), list(dict.fromkeys(FLAGS.board)), Path(FLAGS.out or temporary), toolchain=FLAGS.toolchain,
+                        simplified=not FLAGS["no-simplify"].value, optimize=FLAGS.optimize, samples=FLAGS.samples)  # fmt: skip
+    for result in results:
+        if before is not None and before.report.get("model") != result.report["model"]:
+            print(f"note: {FLAGS.compare} holds another model, {before.report.get('model')!r}")
+        show(result, before)
+    wrong = [str(r.report["board"]) for r in results if r.report["parity"]["engine_vs_reference"]]
+    if wrong:
+        raise ParityError(f"elements differ on {', '.join(wrong)}")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Does what the flags say and ends the program."""
+    open_streams()
+    sys.exit(exit_code(lambda: _work(argv), resumable=False))
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,272 @@
+"""From an integer graph to a verified firmware image: plan, generate, link, run on the emulated board, compare every byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinykit.boards.emulator import EmulatedBoard
+from tinykit.boards.firmware import Build, build_firmware
+from tinykit.boards.image import Image
+from tinykit.boards.table import Board, Budget
+from tinykit.boards.toolchain import choose
+from tinykit.boards.verify import Verification, verify
+from tinykit.config.sizes import format_size
+from tinykit.engine.generate import Engine, build_engine
+from tinykit.engine.lower import executed
+from tinykit.engine.memory import Samples, as_samples, inputs_of, outputs_of, pack, random_samples
+from tinykit.engine.selftest import firmware_header, selftest_header, selftest_source
+from tinykit.errors import BudgetError, ParityError
+from tinykit.graph import costs, ir, reference
+from tinykit.graph.plan.hints import advice
+from tinykit.graph.plan.replay import replay_graph
+
+DEFAULT_SAMPLES = 16
+OPTIMIZE = {"gcc": "-O3", "zig": "-Os"}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A verified image.
+
+    Attributes:
+        engine: the generated network.
+        board: what it was built for.
+        build: the linked image and its sizes.
+        verification: the comparison with the reference executor, and the counts of the first inference.
+        budget: what it may take.
+    """
+
+    engine: Engine
+    board: Board
+    build: Build
+    verification: Verification
+    budget: Budget
+
+    @property
+    def stack(self) -> int:
+        """High-water mark of the stack in bytes, over all inferences."""
+        return self.verification.stack
+
+    @property
+    def ram(self) -> int:
+        """Arena, with input and output in it, static data and stack, in bytes."""
+        sizes = self.build.sizes
+        return sizes.arena + sizes.static + self.stack
+
+    def problems(self) -> list[str]:
+        """What does not fit the budget, and what would help; empty where all fits."""
+        sizes = self.build.sizes
+        found = []
+        if self.budget.ram is not None and self.ram > self.budget.ram:
+            parts = f"arena {sizes.arena:,}, static {sizes.static:,}, stack {self.stack:,}"
+            found += ram_problem(self.engine, self.board, self.budget.ram, self.ram, parts)
+        if self.budget.flash is not None and sizes.total > self.budget.flash:
+            parts = f"weights {sizes.weights:,}, tables {sizes.tables:,}, code {sizes.code + sizes.runtime:,}"
+            found += flash_problem(self.engine, self.board, self.budget.flash, sizes.total, parts)
+        return found
+
+
+def ram_problem(engine: Engine, board: Board, limit: int, used: int, parts: str) -> list[str]:
+    """Messages for a network that needs too much RAM."""
+    peak = max(engine.plan.timeline, key=lambda step: step.least, default=None)
+    where = f", most of it at layer {peak.step!r}" if peak is not None else ""
+    return [
+        f"RAM: {used:,} bytes ({parts}){where}; {board.name} has {limit:,}: {used - limit:,} bytes too many",
+        *(f"  {line}" for line in advice(engine.problem, engine.plan)),
+    ]
+
+
+def flash_problem(engine: Engine, board: Board, limit: int, used: int, parts: str) -> list[str]:
+    """Messages for a network that needs too much flash."""
+    largest = sorted(engine.calls, key=lambda call: -call.flash)[:3]
+    return [
+        f"flash: {used:,} bytes ({parts}); {board.name} has {limit:,}: {used - limit:,} bytes too many",
+        f"  the largest layers: {', '.join(f'{call.op!r} {call.flash:,} bytes' for call in largest)}",
+        "  what would help: fewer channels in these layers (width multiplier, pruning), or fewer bits for their weights",
+    ]
+
+
+def check_before_linking(engine: Engine, board: Board, budget: Budget) -> None:
+    """Refuses what cannot fit whatever the compiler does. Raises BudgetError."""
+    problems = []
+    if budget.ram is not None and engine.plan.arena_bytes > budget.ram:
+        problems += ram_problem(engine, board, budget.ram, engine.plan.arena_bytes, "the arena alone")
+    constants = engine.weight_bytes + engine.table_bytes
+    if budget.flash is not None and constants > budget.flash:
+        problems += flash_problem(engine, board, budget.flash, constants, "weights and tables alone")
+    if problems:
+        raise BudgetError(problems)
+
+
+def engine_sources(engine: Engine, samples: Samples) -> dict[str, str]:
+    """The network's C files with a self-test vector made of the first sample: what a user adds to a project."""
+    given, expected = _vector(engine, samples)
+    return {
+        **engine.files,
+        f"{engine.name}_selftest.h": selftest_header(engine.name, given, expected),
+        f"{engine.name}_selftest.c": selftest_source(engine.name, given, expected),
+    }
+
+
+def _vector(engine: Engine, samples: Samples) -> tuple[bytes, bytes]:
+    graph = engine.graph
+    first = {name: np.asarray(values)[:1] for name, values in samples.items()}
+    truth = reference.run_all(graph, first)
+    return pack(inputs_of(graph), first, 0), pack(outputs_of(graph), truth, 0)
+
+
+def firmware_sources(engine: Engine, samples: Samples) -> dict[str, str]:
+    """What the firmware's build needs of the network."""
+    given, expected = _vector(engine, samples)
+    return {
+        **engine.files,
+        "tk_model.h": firmware_header(engine.name, outputs_of(engine.graph)[0]),
+        "tk_selftest.h": selftest_header("tk", given, expected),
+        "tk_selftest.c": selftest_source("tk", given, expected),
+    }
+
+
+def _silent(line: str) -> None:
+    """Takes a line of progress and drops it."""
+
+
+def _no_progress(done: int, total: int) -> None:
+    """Takes a count of progress and drops it."""
+
+
+def compile_graph(
+    graph: ir.Graph,
+    board: Board,
+    out: Path,
+    *,
+    name: str | None = None,
+    toolchain: str | None = None,
+    optimize: str | None = None,
+    budget: Budget | None = None,
+    inputs: np.ndarray | Samples | None = None,
+    samples: int = DEFAULT_SAMPLES,
+    seed: int = 0,
+    parity_error: bool = True,
+    log: Callable[[str], None] = _silent,
+    progress: Callable[[int, int], None] = _no_progress,
+) -> Compiled:
+    """Builds `out`/firmware.elf for a board and proves it on the emulated board.
+
+    Args:
+        graph: what to build, after the simplifier if it is wanted.
+        budget: default: the board's, less what its first target reserves.
+        inputs: stored integers to verify with; default: `samples` random ones.
+        toolchain: 'gcc' or 'zig'; default: gcc where it is installed.
+        parity_error: False leaves a difference to the caller, who finds it in `Compiled.verification`.
+
+    Raises:
+        BudgetError: it cannot be linked into the board's memory. A budget that is smaller than the memory is judged by
+            `Compiled.problems`, when everything is known.
+        ParityError: a byte differs from the reference executor.
+        ModelError: the engine has no kernel for an op.
+    """
+    engine = build_engine(graph, name)
+    plan = engine.plan
+    log(
+        f"plan: arena {format_size(plan.arena_bytes)} for {len(engine.calls)} layers "
+        f"(lower bound {format_size(plan.lower_bound)}, order {'optimal' if plan.order_exact else 'by heuristic'})"
+    )
+    faults = replay_graph(graph, engine.problem, plan)
+    if faults:
+        raise ParityError([f"the memory plan of {graph.name!r} is wrong (a defect of tinykit): {fault}" for fault in faults[:5]])
+    check_before_linking(engine, board, Budget(board.flash_bytes, board.ram_bytes))
+    vectors = random_samples(graph, samples, seed) if inputs is None else as_samples(graph, inputs)
+    tools = choose(toolchain)
+    build = build_firmware(
+        firmware_sources(engine, vectors), board, out, toolchain=tools, target="bare", optimize=optimize or OPTIMIZE[tools.name]
+    )
+    log(f"linked: {build.compiler}: flash {format_size(build.sizes.total)}")
+    verification = verify(EmulatedBoard(board, Image.load(build.elf)), engine, vectors, progress)
+    log(
+        f"verified: {verification.mismatches} of {verification.elements:,} elements differ over {verification.samples} samples, "
+        f"every tensor, emulated({board.name})"
+    )
+    if verification.stray:
+        raise ParityError(f"{build.elf.name}: {verification.stray}")
+    if verification.mismatches and parity_error:
+        raise ParityError(f"{build.elf.name}: {verification.mismatches} elements differ; first: {verification.first}")
+    return Compiled(engine, board, build, verification, budget or board.budget())
+
+
+def layer_table(compiled: Compiled) -> list[dict[str, Any]]:
+    """One row a layer in the order of execution: what it is, what it costs, where each figure comes from being the image and its run.
+
+    RAM is the arena's bytes in use while it runs; flash its own tables, without code that layers share."""
+    engine = compiled.engine
+    ops: Mapping[str, ir.Op] = {op.name: op for op in executed(engine.graph)}
+    run = compiled.verification.run
+    profiles = run.calls if run is not None else []
+    rows = []
+    for call, memory, profile in zip(engine.calls, engine.plan.timeline, profiles):
+        op = ops[call.op]
+        macs = costs.op_macs(engine.graph, op)
+        rows.append(
+            {
+                "name": op.name,
+                "kind": op.kind,
+                "kernel": call.function,
+                "input_shape": engine.graph.tensors[op.inputs[0]].shape,
+                "output_shape": engine.graph.tensors[op.output].shape,
+                "macs": macs,
+                "instructions": profile.instructions,
+                "instructions_per_mac": round(profile.instructions / macs, 3) if macs else None,
+                "cycles": profile.cycles,
+                "ram": memory.footprint,
+                "flash": call.flash,
+            }
+        )
+    return rows
+
+
+def cycles_source(board: Board) -> str:
+    """Where a count of cycles comes from; the model is that of a Cortex-M4, for an M7 it is no more than an upper bound."""
+    bound = "upper bound on a Cortex-M7, not validated; " if board.core == "cortex-m7f" else ""
+    return f"estimated(cycle model of a Cortex-M4 without wait states, {bound}instructions emulated({board.name}))"
+
+
+def report_json(compiled: Compiled, *, model: str, source: str) -> dict[str, Any]:
+    """The content of report.json: the keys of metrics.json where they apply, and how each was obtained.
+
+    Args:
+        model: name of the model's file.
+        source: sha256 of its bytes.
+    """
+    build, verification, plan = compiled.build, compiled.verification, compiled.engine.plan
+    sizes, run = build.sizes, verification.run
+    emulated = f"emulated({compiled.board.name})"
+    return {
+        "model": model,
+        "model_sha256": source,
+        "board": compiled.board.name,
+        "parity": {"engine_vs_reference": verification.mismatches, "elements": verification.elements, "samples": verification.samples},
+        "flash": {"total": sizes.total, "weights": sizes.weights, "tables": sizes.tables, "code": sizes.code + sizes.runtime},
+        "self_test_bytes": sizes.selftest,
+        "ram": {"total": compiled.ram, "arena": sizes.arena, "static": sizes.static, "stack": compiled.stack},
+        "arena": {"bytes": plan.arena_bytes, "lower_bound": plan.lower_bound, "order_exact": plan.order_exact},
+        "macs": costs.total_macs(compiled.engine.graph),
+        "instructions": None if run is None else run.instructions,
+        "cycles": None if run is None else run.cycles,
+        "cycle_bracket": None if run is None or run.cycle_bracket is None else list(run.cycle_bracket),
+        "instruction_classes": None if run is None else dict(run.histogram),
+        "functions": None if run is None else {name: {"instructions": i, "cycles": c} for name, (i, c) in run.functions.items()},
+        "budget": {"flash": compiled.budget.flash, "ram": compiled.budget.ram},
+        "budget_met": not compiled.problems(),
+        "toolchain": {"name": build.toolchain, "compiler": build.compiler, "flags": list(build.flags)},
+        "sources": {
+            "flash": "linked image",
+            "ram": f"linked image; stack {emulated}",
+            "instructions": emulated,
+            "cycles": cycles_source(compiled.board),
+            "parity": f"{emulated}, every tensor",
+        },
+    }

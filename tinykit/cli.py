@@ -1,0 +1,65 @@
+"""What the command-line programs share: exit codes, closed streams, flags."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from absl import flags
+
+from tinykit.errors import TinykitError
+from tinykit.recipe.console import discard_output
+
+
+def exit_code(work: Callable[[], None], resumable: bool = True) -> int:
+    """Does `work`; prints what a user can act on as `error: ...` lines. Returns the exit code of the program.
+
+    `resumable`: the same command goes on where this one ended, and the messages say so."""
+    try:
+        work()
+    except TinykitError as error:
+        _flush()
+        for problem in error.problems:
+            print(problem if problem.startswith("  ") else f"error: {problem}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _flush()
+        print("interrupted; the same command resumes" if resumable else "interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `--print_schema | head`: who reads has had enough
+        discard_output()
+    except OSError as error:
+        _flush()
+        hint = "; nothing is lost that was finished: mend it, and the same command resumes" if resumable else ""
+        print(f"error: {error}{hint}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def open_streams() -> None:
+    """Standard streams that the caller closed lead nowhere, so that no file of the run takes their numbers."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            sink = os.open(os.devnull, os.O_WRONLY)
+            if sink != number:
+                os.dup2(sink, number)
+                os.close(sink)
+            setattr(sys, name, os.fdopen(number, "w"))
+
+
+def _flush() -> None:
+    """Standard output before standard error; without complaint where there is none, or nobody who reads it."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        discard_output()
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the flags; a wrong one ends the program with exit code 2 and no traceback, --help with 0."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, UnicodeDecodeError) as error:  # the second: a --flagfile that is no text
+        print(f"error: {error}; --help lists the flags", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit:
+        sys.exit(0)

@@ -1,0 +1,154 @@
+"""Compiles a .tflite to C and firmware, and proves it byte for byte on an emulated board.
+
+Examples:
+  python -m tinykit.compile --model model.tflite --board nano33ble --out build
+  python -m tinykit.compile --model model.tflite --board disco_f746ng --out build --toolchain zig --name wakeword
+  python -m tinykit.compile --model model.tflite --board nano33ble --out build --no-simplify --samples 64
+
+DIR then holds engine/ (C99 sources for any project), firmware.elf (the bench image, as it would be flashed), report.json,
+layers.csv and arena.json. Exit codes: 0 done, 2 bad input, 3 it does not fit the board, 4 a byte differs from the reference.
+"""
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import app, flags
+
+from tinykit.boards.table import board as find_board
+from tinykit.cli import exit_code, open_streams, parse_flags
+from tinykit.config.sizes import format_size
+from tinykit.engine.generate import check_name
+from tinykit.errors import BudgetError, ConfigError, ModelError
+from tinykit.graph import ir
+from tinykit.graph.reader import read_tflite
+from tinykit.graph.simplify import simplify
+
+FLAGS = flags.FLAGS
+LARGEST_MODEL = 64 << 20
+
+
+@dataclass(frozen=True)
+class Model:
+    """A `.tflite` as it was read.
+
+    Attributes:
+        path: its file.
+        sha256: of its bytes.
+        graph: as it is in the file.
+        deployed: what is compiled: the simplified graph, unless that was not wanted.
+        summary: what the simplifier did, in words.
+    """
+
+    path: Path
+    sha256: str
+    graph: ir.Graph
+    deployed: ir.Graph
+    summary: str
+
+
+def read_model(path: Path, simplified: bool = True) -> Model:
+    """Reads and simplifies a `.tflite`. Raises ModelError: no such file, or it holds what cannot be represented exactly."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    if path.stat().st_size > LARGEST_MODEL:
+        raise ModelError(f"{path}: {path.stat().st_size:,} bytes; at most {LARGEST_MODEL:,} are read")
+    data = path.read_bytes()
+    graph = dataclasses.replace(read_tflite(data, path.name), name=path.stem)
+    if not simplified:
+        return Model(path, hashlib.sha256(data).hexdigest(), graph, graph, "not simplified")
+    result = simplify(graph)
+    return Model(path, hashlib.sha256(data).hexdigest(), graph, result.graph, str(result.removed))
+
+
+def compile_model(
+    path: Path,
+    board_name: str,
+    out: Path,
+    *,
+    simplified: bool = True,
+    name: str | None = None,
+    toolchain: str | None = None,
+    optimize: str | None = None,
+    samples: int = 16,
+    seed: int = 0,
+    log: Callable[[str], None] = print,
+) -> dict[str, object]:
+    """Compiles a `.tflite` file; returns what report.json holds.
+
+    Raises:
+        BudgetError: it does not fit the board. What could be built has been written.
+        ParityError: a byte differs from the reference executor.
+        ModelError, ConfigError: bad input.
+    """
+    from tinykit.boards.artefacts import write_artefacts
+    from tinykit.boards.pipeline import compile_graph, report_json
+
+    board = find_board(board_name)
+    if board.flash_bytes is None:
+        raise ConfigError(f"board {board_name!r} runs no firmware; name one of the microcontroller boards")
+    model = read_model(path, simplified)
+    log(f"{path.name}: {len(model.graph.ops)} ops; simplifier: {model.summary}")
+    out.mkdir(parents=True, exist_ok=True)
+    compiled = compile_graph(
+        model.deployed, board, out, name=check_name(name) if name else None, toolchain=toolchain, optimize=optimize,
+        samples=samples, seed=seed, log=log,
+    )  # fmt: skip
+    report = report_json(compiled, model=path.name, source=model.sha256)
+    write_artefacts(compiled, out, report)
+    sizes = compiled.build.sizes
+    log(
+        f"flash {format_size(sizes.total)} (weights {format_size(sizes.weights)}, tables {format_size(sizes.tables)}, "
+        f"code {format_size(sizes.code + sizes.runtime)}); RAM {format_size(compiled.ram)} (arena {format_size(sizes.arena)}, "
+        f"static {format_size(sizes.static)}, stack {format_size(compiled.stack)})"
+    )
+    run = compiled.verification.run
+    if run is not None and run.cycle_bracket is None:
+        log(f"{run.instructions:,} instructions, {run.cycles:,} cycles by the model of a Cortex-M4; emulated({board.name})")
+    elif run is not None and run.cycle_bracket is not None:
+        least, most = run.cycle_bracket
+        log(f"{run.instructions:,} instructions, {least:,} to {most:,} cycles (not validated for a Cortex-M7); emulated({board.name})")
+    problems = compiled.problems()
+    if problems:
+        raise BudgetError(problems)
+    log(f"done: {out / 'firmware.elf'}")
+    return report
+
+
+def define_flags() -> None:
+    """Declares this program's flags."""
+    flags.DEFINE_string("model", None, "The .tflite file: integers inside, int8 or float32 at its ends.")
+    flags.DEFINE_string("board", "nano33ble", "Board of docs/boards.md that it is built for and emulated on.")
+    flags.DEFINE_string("out", None, "Folder for the results; it is made if it is missing.")
+    flags.DEFINE_enum("toolchain", None, ["gcc", "zig"], "Compiler. Default: arm-none-eabi-gcc where it is installed, else ziglang.")
+    flags.DEFINE_string("optimize", None, "The compiler's -O flag. Default: -O3 for gcc, -Os for zig.")
+    flags.DEFINE_string("name", None, "Prefix of the C names. Default: the file's name.")
+    flags.DEFINE_bool("no-simplify", False, "Keeps dead channels and everything else that the exact simplifier would remove.")
+    flags.DEFINE_integer("samples", 16, "Random inputs to verify with.", lower_bound=1, upper_bound=100_000)
+    flags.DEFINE_integer("seed", 0, "Seed of these inputs.", lower_bound=0)
+
+
+def _work(argv: Sequence[str]) -> None:
+    problems = [f"unexpected argument {a!r}" + (f"; did you mean --model={a}?" if a.endswith(".tflite") else "") for a in argv[1:]]
+    problems += [f"--{flag} is missing" for flag in ("model", "out") if getattr(FLAGS, flag) is None]
+    if problems:
+        raise ConfigError(problems)
+    compile_model(
+        Path(FLAGS.model), FLAGS.board, Path(FLAGS.out), simplified=not FLAGS["no-simplify"].value, name=FLAGS.name,
+        toolchain=FLAGS.toolchain, optimize=FLAGS.optimize, samples=FLAGS.samples, seed=FLAGS.seed,
+        log=lambda line: print(line, flush=True),
+    )  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> None:
+    """Does what the flags say and ends the program."""
+    open_streams()
+    sys.exit(exit_code(lambda: _work(argv), resumable=False))
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main, flags_parser=parse_flags)

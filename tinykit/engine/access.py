@@ -1,0 +1,98 @@
+"""Statements of what kernels read and write, for the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tinykit.errors import ModelError
+from tinykit.graph import ir
+from tinykit.graph.plan.problem import Access
+
+
+def element_bytes(tensor: ir.Tensor) -> int:
+    """Bytes of one element as the portable kernels hold it: sub-byte values take a byte.
+
+    Float tensors and indices of ARG_MAX are 4 bytes wide."""
+    if tensor.dtype == ir.Dtype.FLOAT:
+        return 4
+    return max(8, tensor.bits) // 8
+
+
+def tensor_bytes(tensor: ir.Tensor) -> int:
+    """Bytes of a tensor in the arena."""
+    return tensor.size * element_bytes(tensor)
+
+
+def activations(graph: ir.Graph, op: ir.Op) -> list[str]:
+    """The op's inputs that lie in the arena, each once."""
+    return [t for t in dict.fromkeys(op.inputs) if t not in graph.constants]
+
+
+def rows(count: int, nbytes: int) -> np.ndarray:
+    """int64 [count, 2]: consecutive ranges of `nbytes` bytes."""
+    starts = np.arange(count, dtype=np.int64) * nbytes
+    return np.stack([starts, starts + nbytes], axis=1)
+
+
+def whole(graph: ir.Graph, op: ir.Op) -> Access:
+    """One unit that reads everything while it writes everything: nothing may overlap."""
+    reads = {t: rows(1, tensor_bytes(graph.tensors[t])) for t in activations(graph, op)}
+    return Access(reads, rows(1, tensor_bytes(graph.tensors[op.output])))
+
+
+def elementwise(graph: ir.Graph, op: ir.Op) -> Access:
+    """Element i of the output needs one element of every input, and is written after they were read. Either direction.
+
+    An operand that is broadcast is read again and again."""
+    y = graph.tensors[op.output]
+    shapes = [graph.tensors[t].shape for t in op.inputs]
+    shape = np.broadcast_shapes(*shapes)
+    if int(np.prod(shape, dtype=np.int64)) != y.size:
+        raise ModelError(f"op {op.name!r}: operands of shape {shapes} do not make an output of shape {list(y.shape)}")
+    reads = {}
+    for t in activations(graph, op):
+        x = graph.tensors[t]
+        element = np.broadcast_to(np.arange(x.size, dtype=np.int64).reshape(x.shape), shape).ravel()
+        reads[t] = np.stack([element, element + 1], axis=1) * element_bytes(x)
+    return Access(reads, rows(y.size, element_bytes(y)), buffered=True, reversible=True)
+
+
+def copied(graph: ir.Graph, op: ir.Op, sources: Mapping[str, np.ndarray]) -> Access:
+    """Every element of the output is a copy of one element of an input, in either direction.
+
+    A wide element is copied byte by byte; since tensors are aligned to the widest element, its source is the very place or another.
+
+    Args:
+        sources: input -> for each element of the output the input's element that is copied, -1 for none.
+    """
+    y = graph.tensors[op.output]
+    width, reads = element_bytes(y), {}
+    for tensor, source in sources.items():
+        first = source.ravel() * width
+        reads[tensor] = np.where((first < 0)[:, None], 0, np.stack([first, first + width], axis=1))
+    return Access(reads, rows(y.size, width), buffered=True, reversible=True)
+
+
+def pixels(graph: ir.Graph, op: ir.Op, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Access:
+    """One unit an output pixel, whose channels are written while its window is still read. Either direction."""
+    height, width, channels = graph.tensors[op.inputs[0]].shape
+    out_h, out_w, out_c = graph.tensors[op.output].shape
+    top, _, left, _ = op.padding  # type: ignore[attr-defined]
+    r0, r1 = _span(out_h, kernel[0], stride[0], dilation[0], top, height)
+    c0, c1 = _span(out_w, kernel[1], stride[1], dilation[1], left, width)
+    first = ((r0[:, None] * width + c0[None, :]) * channels).ravel()
+    last = ((r1[:, None] * width + c1[None, :] + 1) * channels).ravel()
+    empty = ((r1 < r0)[:, None] | (c1 < c0)[None, :]).ravel()
+    first[empty] = last[empty] = 0
+    return Access({op.inputs[0]: np.stack([first, last], axis=1)}, rows(out_h * out_w, out_c), reversible=True)
+
+
+def _span(count: int, taps: int, stride: int, dilation: int, before: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and last input index under the window at each output position, padding left out; last < first where all taps are padding."""
+    start = np.arange(count, dtype=np.int64) * stride - before
+    skip = np.maximum(0, -(start // dilation))  # taps before index 0
+    first = start + skip * dilation
+    reach = np.minimum(taps - 1, (size - 1 - start) // dilation)
+    return first, start + reach * dilation

@@ -1,0 +1,84 @@
+"""What a kernel hands to the generator: a C function and the arguments of one call of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinykit.errors import ModelError
+
+CTYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A constant array in flash.
+
+    Attributes:
+        role: 'w' weights, 'q' biases and quantisation constants, 'c' other constants; the first letter of its name in C.
+        values: one-dimensional array of int8, uint8, int16, int32 or float32.
+    """
+
+    role: str
+    values: np.ndarray
+
+    @property
+    def ctype(self) -> str:
+        """Element type in C."""
+        return CTYPES[self.values.dtype.name]
+
+    @property
+    def key(self) -> tuple[str, str, bytes]:
+        """Equal for tables that can share their bytes."""
+        return self.role, self.values.dtype.name, self.values.tobytes()
+
+
+@dataclass(frozen=True)
+class PadRow:
+    """`length` bytes that all hold `value`, in flash; rows of one value share the longest."""
+
+    value: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address in the arena: `offset` bytes behind the start of a tensor (of the op's scratch where `tensor` is None)."""
+
+    tensor: str | None
+    offset: int = 0
+
+
+Argument = int | Table | PadRow | Place
+
+
+@dataclass(frozen=True)
+class Function:
+    """A C function that several calls may share.
+
+    Attributes:
+        name: what it does, e.g. `conv2d_3x3`; the generator makes it unique.
+        parameters: (C type, name) in order. A parameter whose value is the same in every call becomes a constant of that name.
+        body: statements, indented by four spaces, that use the parameters.
+        support: names of helpers from `tinykit.engine.support` that the body calls.
+    """
+
+    name: str
+    parameters: tuple[tuple[str, str], ...]
+    body: str
+    support: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a function: an argument for every parameter."""
+
+    function: Function
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wanted = {name for _, name in self.function.parameters}
+        if wanted != set(self.arguments):
+            raise ModelError(f"kernel {self.function.name}: parameters and arguments differ in {sorted(wanted ^ set(self.arguments))}")

@@ -1,0 +1,364 @@
+"""Graph and plan to C99 text. Pure: the same graph and plan give the same bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinykit.engine import access
+from tinykit.engine.call import Argument, Call, Function, PadRow, Place, Table
+from tinykit.engine.ctext import array, comment, float_literal
+from tinykit.engine.lower import executed, plan_problem
+from tinykit.engine.registry import kernel
+from tinykit.engine.support import HELPERS
+from tinykit.errors import ModelError
+from tinykit.graph import costs, ir
+from tinykit.graph.plan.planner import make_plan
+from tinykit.graph.plan.problem import Plan, Problem
+
+_KERNEL_MACRO = """\
+#if defined(__GNUC__) && !defined(__clang__)
+#define TK_KERNEL static __attribute__((noinline, noclone))
+#elif defined(__clang__)
+#define TK_KERNEL static __attribute__((noinline))
+#else
+#define TK_KERNEL static
+#endif
+
+/* Called after every layer with its number; a profiler may define it. As it is, it keeps a compiler from leaving out a layer whose result
+   nobody reads: the n-th call stays the n-th layer. */
+#ifndef TK_AFTER_LAYER
+#if defined(__GNUC__)
+#define TK_AFTER_LAYER(arena, layer) __asm__ volatile("" : : : "memory");
+#else
+#define TK_AFTER_LAYER(arena, layer)
+#endif
+#endif
+"""
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One call that `<name>_invoke` makes; the n-th entry of `Engine.calls` is the n-th call.
+
+    Attributes:
+        op: name of the op; its output can be read from the arena when the call has returned.
+        function: name in C.
+        flash: bytes of the layer's own tables (those shared with an earlier layer count there).
+    """
+
+    op: str
+    function: str
+    flash: int
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A generated network.
+
+    Attributes:
+        name: C identifier that all public names begin with.
+        graph, problem, plan: what it was made from.
+        files: path -> text of `<name>.h` and `<name>.c`.
+        calls: in the order in which `<name>_invoke` makes them.
+        weight_bytes, table_bytes: bytes of the weights, of all other constants.
+    """
+
+    name: str
+    graph: ir.Graph
+    problem: Problem
+    plan: Plan
+    files: Mapping[str, str]
+    calls: tuple[LayerCall, ...]
+    weight_bytes: int
+    table_bytes: int
+
+    def where(self, tensor: str) -> tuple[int, int]:
+        """(offset in the arena, bytes) of an activation."""
+        return self.plan.offsets[tensor], access.tensor_bytes(self.graph.tensors[tensor])
+
+
+def c_identifier(name: str) -> str:
+    """`name` as a C identifier: what is neither letter nor digit becomes an underscore; never empty, never begins with a digit."""
+    text = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return text if text and not text[0].isdigit() else f"net_{text}".rstrip("_")
+
+
+def build_engine(graph: ir.Graph, name: str | None = None) -> Engine:
+    """Plans and generates a network.
+
+    Args:
+        name: prefix of the public names; default: the graph's.
+
+    Raises:
+        ModelError: an op has no kernel, or the graph is malformed.
+    """
+    graph.validate()
+    problem = plan_problem(graph)
+    return generate(graph, problem, make_plan(problem), c_identifier(name or graph.name))
+
+
+def generate(graph: ir.Graph, problem: Problem, plan: Plan, name: str) -> Engine:
+    """The C files of a planned graph."""
+    ops = executed(graph)
+    ordered = [ops[i] for i in plan.order]
+    calls = [kernel(op).call(graph, op, op.name in plan.reversed) for op in ordered]
+    tables = _Tables()
+    for i, call in enumerate(calls):
+        tables.add(i, call)
+    functions = _functions(calls, tables)
+    layers = tuple(
+        LayerCall(op.name, functions[call.function].name, tables.own_bytes[i]) for i, (op, call) in enumerate(zip(ordered, calls))
+    )
+    files = {f"{name}.h": _header(graph, plan, name), f"{name}.c": _source(graph, plan, name, ordered, calls, functions, tables)}
+    return Engine(name, graph, problem, plan, files, layers, tables.total("w"), tables.total("q") + tables.total("c"))
+
+
+class _Tables:
+    """Constant arrays, each once, in the order of first use; rows of zero points of one value share the longest."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str, bytes], str] = {}
+        self._tables: dict[str, Table] = {}
+        self._pads: dict[int, int] = {}
+        self.own_bytes: list[int] = []
+
+    def add(self, layer: int, call: Call) -> None:
+        """Takes the tables of a layer's call."""
+        own = 0
+        for parameter, argument in call.arguments.items():
+            if isinstance(argument, PadRow):
+                self._pads[argument.value] = max(self._pads.get(argument.value, 0), argument.length)
+            elif isinstance(argument, Table) and argument.key not in self._names:
+                name = f"tk_{argument.role}_{layer}_{parameter}"
+                self._names[argument.key], self._tables[name] = name, argument
+                own += argument.values.nbytes
+        self.own_bytes.append(own)
+
+    def expression(self, argument: Argument, offsets: Mapping[str, int], scratch: int) -> str:
+        """What a call passes."""
+        if isinstance(argument, Table):
+            return self._names[argument.key]
+        if isinstance(argument, PadRow):
+            return _pad_name(argument.value)
+        if isinstance(argument, Place):
+            base = scratch if argument.tensor is None else offsets[argument.tensor]
+            return f"arena + {base + argument.offset}"
+        return str(argument)
+
+    def total(self, role: str) -> int:
+        """Bytes of all tables of a role."""
+        pads = sum(self._pads.values()) if role == "c" else 0
+        return pads + sum(t.values.nbytes for t in self._tables.values() if t.role == role)
+
+    def text(self) -> str:
+        """The definitions."""
+        parts = [array(t.ctype, name, t.values) for name, t in self._tables.items()]
+        parts += [array("int8_t", _pad_name(value), np.full(length, value, np.int8)) for value, length in sorted(self._pads.items())]
+        return "\n".join(parts)
+
+
+def _pad_name(value: int) -> str:
+    return f"tk_c_pad_{'m' if value < 0 else ''}{abs(value)}"
+
+
+@dataclass(frozen=True)
+class _Emitted:
+    """A function as it is emitted: which parameters are left, which became constants."""
+
+    name: str
+    varying: tuple[tuple[str, str], ...]
+    text: str
+
+
+def _functions(calls: Sequence[Call], tables: _Tables) -> dict[Function, _Emitted]:
+    """Each distinct function with the parameters in which its calls differ."""
+    found: dict[Function, list[Call]] = {}
+    for call in calls:
+        found.setdefault(call.function, []).append(call)
+    names: dict[str, int] = {}
+    emitted = {}
+    for function, users in found.items():
+        names[function.name] = names.get(function.name, 0) + 1
+        suffix = f"_{names[function.name]}" if names[function.name] > 1 else ""
+        emitted[function] = _emit(function, f"tk_{function.name}{suffix}", users, tables)
+    return emitted
+
+
+def _emit(function: Function, name: str, users: Sequence[Call], tables: _Tables) -> _Emitted:
+    varying, integers, pointers = [], [], []
+    for ctype, parameter in function.parameters:
+        arguments = [call.arguments[parameter] for call in users]
+        same = {tables.expression(a, {}, 0) for a in arguments if not isinstance(a, Place)}
+        if any(isinstance(a, Place) for a in arguments) or len(same) > 1:
+            varying.append((ctype, parameter))
+        elif isinstance(arguments[0], int):
+            integers.append(f"{parameter} = {arguments[0]}")
+        else:
+            pointers.append(f"    {_declare(ctype, parameter, constant=True)} = {same.pop()};\n")
+    head = "" if not integers else _wrap("    enum { ", integers, " };\n", 11)
+    signature = _wrap(f"TK_KERNEL void {name}(", [_declare(*p) for p in varying], ")\n", len(f"TK_KERNEL void {name}("))
+    return _Emitted(name, tuple(varying), f"{signature}{{\n{head}{''.join(pointers)}{function.body}}}\n")
+
+
+def _declare(ctype: str, name: str, constant: bool = False) -> str:
+    const = "const " if constant else ""
+    return f"{ctype}{const}{name}" if ctype.endswith("*") else f"{const}{ctype} {name}"
+
+
+def _wrap(start: str, items: Sequence[str], end: str, indent: int, width: int = 132) -> str:
+    """Items separated by commas, broken into lines."""
+    lines, line = [], start
+    for i, item in enumerate(items):
+        piece = item + (", " if i < len(items) - 1 else "")
+        if len(line) + len(piece.rstrip()) > width and len(line) > indent:
+            lines.append(line.rstrip())
+            line = " " * indent
+        line += piece
+    return "\n".join([*lines, line]) + end
+
+
+def _shape(tensor: ir.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _invoke(graph: ir.Graph, plan: Plan, name: str, ops: Sequence[ir.Op], calls: Sequence[Call],
+            functions: Mapping[Function, _Emitted], tables: _Tables) -> str:  # fmt: skip
+    lines = [f"void {name}_invoke(void *memory)\n{{\n    int8_t *const arena = memory;\n"]
+    for i, (op, call) in enumerate(zip(ops, calls)):
+        emitted = functions[call.function]
+        arguments = [tables.expression(call.arguments[p], plan.offsets, plan.scratch.get(op.name, 0)) for _, p in emitted.varying]
+        shapes = ", ".join(_shape(graph.tensors[t]) for t in op.inputs)
+        macs = costs.op_macs(graph, op)
+        note = f"{i}: {comment(op.name)}, {shapes} -> {_shape(graph.tensors[op.output])}" + (f", {macs} MACs" if macs else "")
+        lines.append(f"    /* {note} */\n")
+        lines.append(_wrap(f"    {emitted.name}(", arguments, ");\n", 8, 128))
+        lines.append(f"    TK_AFTER_LAYER(memory, {i})\n")
+    if not ops:
+        lines.append("    (void)arena;\n")
+    return "".join(lines) + "}\n"
+
+
+def _element(tensor: ir.Tensor) -> str:
+    if tensor.dtype == ir.Dtype.FLOAT:
+        return "float"
+    return {8: "int8_t", 16: "int16_t", 32: "int32_t"}[8 * access.element_bytes(tensor)]
+
+
+def _source(graph: ir.Graph, plan: Plan, name: str, ops: Sequence[ir.Op], calls: Sequence[Call],
+            functions: Mapping[Function, _Emitted], tables: _Tables) -> str:  # fmt: skip
+    used = {helper for call in calls for helper in call.function.support}
+    parts = [f"/* {comment(graph.name)}: made by tinykit. Do not edit. */\n", f'#include "{name}.h"\n#include <string.h>\n', _KERNEL_MACRO]
+    parts += [text for helper, text in HELPERS.items() if helper in used]
+    parts.append(tables.text())
+    parts += [emitted.text for emitted in functions.values()]
+    parts.append(_invoke(graph, plan, name, ops, calls, functions, tables))
+    parts.append(_wrappers(graph, plan, name))
+    return "\n".join(part for part in parts if part)
+
+
+def _ports(graph: ir.Graph, names: Sequence[str], word: str) -> list[tuple[str, ir.Tensor]]:
+    """(C name, tensor) of the network's inputs or outputs: `input`, `input_1`, ..."""
+    return [(word if i == 0 else f"{word}_{i}", graph.tensors[t]) for i, t in enumerate(names)]
+
+
+def _wrappers(graph: ir.Graph, plan: Plan, name: str) -> str:
+    parts = []
+    for port, tensor in _ports(graph, graph.inputs, "input"):
+        parts.append(
+            f"{_element(tensor)} *{name}_{port}(void *memory)\n{{\n    return (void *)((char *)memory + {plan.offsets[tensor.name]});\n}}\n"
+        )
+    for port, tensor in _ports(graph, graph.outputs, "output"):
+        place = f"(const char *)memory + {plan.offsets[tensor.name]}"
+        parts.append(f"const {_element(tensor)} *{name}_{port}(const void *memory)\n{{\n    return (const void *)({place});\n}}\n")
+    for verb, names, word in (("load", graph.inputs, "input"), ("store", graph.outputs, "output")):
+        parts.append(_copy(graph, plan, name, verb, _ports(graph, names, word)))
+    parts.append(_check(graph, plan, name))
+    run = f"    {name}_load(memory, input);\n    {name}_invoke(memory);\n    {name}_store(memory, output);\n"
+    parts.append(f"void {name}_run(void *memory, const void *input, void *output)\n{{\n{run}}}\n")
+    return "\n".join(parts)
+
+
+def _copy(graph: ir.Graph, plan: Plan, name: str, verb: str, ports: Sequence[tuple[str, ir.Tensor]]) -> str:
+    """`<name>_load` and `<name>_store`: all inputs or outputs to or from consecutive bytes."""
+    load = verb == "load"
+    signature = "void *memory, const void *bytes" if load else "const void *memory, void *bytes"
+    lines, at = [], 0
+    for _, tensor in ports:
+        arena, outside = f"(char *)memory + {plan.offsets[tensor.name]}", f"(char *)bytes + {at}"
+        target, source = (arena, f"(const {outside[1:]}") if load else (outside, f"(const {arena[1:]}")
+        lines.append(f"    memcpy({target}, {source}, {access.tensor_bytes(tensor)});\n")
+        at += access.tensor_bytes(tensor)
+    return f"void {name}_{verb}({signature})\n{{\n{''.join(lines)}}}\n"
+
+
+def _check(graph: ir.Graph, plan: Plan, name: str) -> str:
+    """`<name>_check`: how many bytes of the outputs differ from what is expected."""
+    loops, at = [], 0
+    for _, tensor in _ports(graph, graph.outputs, "output"):
+        nbytes = access.tensor_bytes(tensor)
+        loops.append(
+            f"    for (int32_t i = 0; i < {nbytes}; ++i) {{\n"
+            f"        wrong += output[{plan.offsets[tensor.name]} + i] != wanted[{at} + i];\n    }}\n"
+        )
+        at += nbytes
+    head = "    const char *const output = memory, *const wanted = expected;\n    uint32_t wrong = 0;\n"
+    return f"uint32_t {name}_check(const void *memory, const void *expected)\n{{\n{head}{''.join(loops)}    return wrong;\n}}\n"
+
+
+def _port_macros(prefix: str, port: str, tensor: ir.Tensor) -> list[str]:
+    lines = [f"#define {prefix}_{port.upper()}_SIZE {tensor.size} /* elements, {_shape(tensor)} */"]
+    if tensor.dtype == ir.Dtype.INT:
+        lines.append(f"#define {prefix}_{port.upper()}_SCALE {float_literal(tensor.scale)}")
+        lines.append(f"#define {prefix}_{port.upper()}_ZERO_POINT {tensor.zero_point}")
+    return lines
+
+
+def _header(graph: ir.Graph, plan: Plan, name: str) -> str:
+    prefix, guard = name.upper(), f"{name.upper()}_H"
+    inputs, outputs = _ports(graph, graph.inputs, "input"), _ports(graph, graph.outputs, "output")
+    totals = [sum(access.tensor_bytes(t) for _, t in ports) for ports in (inputs, outputs)]
+    lines = [
+        f"/* {comment(graph.name)}: made by tinykit. Do not edit.",
+        " *",
+        f" * One inference: write the input to {name}_input(arena), call {name}_invoke(arena), read {name}_output(arena).",
+        f" * The arena is {prefix}_ARENA_SIZE bytes, aligned to {prefix}_ARENA_ALIGN, and belongs to the caller; nothing else is",
+        " * written, and several arenas may be used at once. The input may be overwritten. A real value is",
+        " * SCALE * (stored - ZERO_POINT). */",
+        f"#ifndef {guard}\n#define {guard}\n",
+        "#include <stdint.h>\n",
+        '#ifdef __cplusplus\nextern "C" {\n#endif\n',
+        f"#define {prefix}_ARENA_SIZE {max(plan.arena_bytes, 1)}",
+        f"#define {prefix}_ARENA_ALIGN 4",
+        f"#define {prefix}_INPUT_BYTES {totals[0]} /* of all inputs */",
+        f"#define {prefix}_OUTPUT_BYTES {totals[1]} /* of all outputs */",
+    ]
+    for port, tensor in (*inputs, *outputs):
+        lines += _port_macros(prefix, port, tensor)
+    lines.append("")
+    lines += [f"{_element(t)} *{name}_{port}(void *arena);" for port, t in inputs]
+    lines.append(f"void {name}_invoke(void *arena);")
+    lines += [f"const {_element(t)} *{name}_{port}(const void *arena);" for port, t in outputs]
+    lines += [
+        "",
+        "/* All inputs or outputs one after the other, copied in or out; run does all three steps. */",
+        f"void {name}_load(void *arena, const void *input);",
+        f"void {name}_store(const void *arena, void *output);",
+        f"void {name}_run(void *arena, const void *input, void *output);",
+        "",
+        "/* Number of output bytes that differ from the expected ones, for a self-test. */",
+        f"uint32_t {name}_check(const void *arena, const void *expected);",
+        "",
+        "#ifdef __cplusplus\n}\n#endif\n#endif",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def check_name(name: str) -> str:
+    """A C identifier that the user chose. Raises ModelError where it is none."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name):
+        raise ModelError(f"name {name!r}: expected lower-case letters, digits and underscores, at most 31, a letter first")
+    return name

@@ -1,0 +1,98 @@
+"""Small C helpers that kernels call; only those that are used are emitted."""
+
+from __future__ import annotations
+
+# Accumulators are unsigned: sums wrap modulo 2^32 by definition of C, so that a folded bias may pass outside int32 on the way.
+_SCALE = """\
+/* acc * multiplier / 2^(31 + shift), rounded twice as gemmlowp does; 1 <= shift <= 31, |acc| < 2^30. */
+static inline int32_t tk_scale(uint32_t acc, int32_t multiplier, int32_t shift)
+{
+    /* twice the sum, so that the high word of the product is the result and no word is put together from two */
+    const int32_t high = (int32_t)(((int64_t)(int32_t)(acc * 2) * multiplier + ((int64_t)1 << 31)) >> 32);
+    return (high + (high >> 31) + (1 << (shift - 1))) >> shift;
+}
+"""
+
+_SCALE_ANY = """\
+/* acc * multiplier * 2^(shift - 31), rounded twice as gemmlowp does; any shift, positive to the left. */
+static inline int32_t tk_scale_any(uint32_t acc, int32_t multiplier, int32_t shift)
+{
+    const int64_t wide = (int64_t)(int32_t)acc * ((int64_t)1 << (shift > 0 ? shift : 0));
+    const int64_t high = (wide * multiplier + (1 << 30)) >> 31;
+    if (shift >= 0) {
+        return (int32_t)high;
+    }
+    return (int32_t)((high + (high >> 63) + ((int64_t)1 << (-shift - 1))) >> -shift);
+}
+"""
+
+_SCALE_ONCE = """\
+/* acc * multiplier * 2^(shift - 31), rounded once. */
+static inline int32_t tk_scale_once(uint32_t acc, int32_t multiplier, int32_t shift)
+{
+    const int32_t total = 31 - shift;
+    return (int32_t)(((int64_t)(int32_t)acc * multiplier + ((int64_t)1 << (total - 1))) >> total);
+}
+"""
+
+_CLAMP = """\
+static inline int32_t tk_clamp(int32_t value, int32_t low, int32_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+"""
+
+_HIGH = """\
+/* a * b / 2^31, rounded, ties upwards; not both -2^31. */
+static inline int32_t tk_high(int32_t a, int32_t b)
+{
+    return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31);
+}
+"""
+
+_EXP = """\
+/* x / 2^shift, rounded half away from zero. */
+static inline int32_t tk_round_shift(int32_t x, int32_t shift)
+{
+    return (x + (x >> 31) + (1 << (shift - 1))) >> shift;
+}
+
+/* exp(a) in Q0.31 for a <= 0 in Q5.26, as gemmlowp takes it: a polynomial for the part below 1/4, a factor for each bit above. */
+TK_KERNEL int32_t tk_exp(int32_t a)
+{
+    static const int32_t factor[7] = {1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242};
+    const int32_t part = (a & 0xffffff) - (1 << 24), x = part * 32 + (1 << 28);
+    const int32_t x2 = tk_high(x, x), x3 = tk_high(x2, x), x4 = tk_high(x2, x2);
+    const int32_t tail = tk_round_shift(tk_high(tk_round_shift(x4, 2) + x3, 715827883) + x2, 1);
+    int32_t result = 1895147668 + tk_high(x + tail, 1895147668);
+    for (int32_t i = 0, rest = part - a; i < 7; ++i) {
+        if (rest & (1 << (24 + i))) {
+            result = tk_high(result, factor[i]);
+        }
+    }
+    return a == 0 ? 2147483647 : result;
+}
+"""
+
+_RECIPROCAL = """\
+/* 1 / d in Q0.31 for d = x / 2^31 in [1, 2): three Newton-Raphson steps from 48/17 - 32/17 * d/2, as gemmlowp takes them. */
+static inline int32_t tk_reciprocal(uint32_t x)
+{
+    const int32_t half = (int32_t)(x >> 1);
+    int32_t estimate = 1515870810 + tk_high(half, -1010580540);
+    for (int32_t i = 0; i < 3; ++i) {
+        estimate += 4 * tk_high(estimate, (1 << 29) - tk_high(half, estimate));
+    }
+    return estimate >= 1 << 30 ? 2147483647 : 2 * estimate;
+}
+"""
+
+HELPERS: dict[str, str] = {
+    "tk_clamp": _CLAMP,
+    "tk_scale": _SCALE,
+    "tk_scale_any": _SCALE_ANY,
+    "tk_scale_once": _SCALE_ONCE,
+    "tk_high": _HIGH,
+    "tk_exp": _EXP,
+    "tk_reciprocal": _RECIPROCAL,
+}

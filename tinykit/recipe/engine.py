@@ -1,0 +1,111 @@
+"""The engine of a run: generated, linked, run on the emulated board, compared with the reference executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinykit import atomic
+from tinykit.boards.table import Budget, board
+from tinykit.errors import BudgetError
+from tinykit.export.arena import plan_json
+from tinykit.graph import ir
+from tinykit.graph.plan.hints import advice
+from tinykit.recipe.checks import Count
+
+if TYPE_CHECKING:
+    from tinykit.boards.pipeline import Compiled
+    from tinykit.engine.generate import Engine
+
+DEFAULT_BOARD = "nano33ble"
+HOST_INNER = 16
+
+
+@dataclass
+class EngineResult:
+    """What is known of a run's engine.
+
+    Attributes:
+        metrics: keys of metrics.json.
+        counts: comparisons that were made.
+        layers: rows of the report's table of layers, by name of the op: what the emulated run adds.
+        arena: the plan, for arena.json.
+        problems: why it does not fit; empty where it does.
+        notes: remarks for the report.
+        sources: where figures come from, for the report.
+    """
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    counts: list[Count] = field(default_factory=list)
+    layers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    arena: dict[str, Any] | None = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+
+
+def build_and_check(
+    graph: ir.Graph,
+    board_name: str | None,
+    folder: Path,
+    budget: Budget,
+    stored: np.ndarray,
+    host: Callable[[Engine], Count],
+    log: Callable[[str], None],
+) -> EngineResult:
+    """Builds the engine of `graph` into folder/engine and folder/firmware.elf and proves it.
+
+    Args:
+        board_name: the budget's board; None and 'host' emulate the default board.
+        stored: stored integers [N, ...] to run on the emulated board.
+        host: compares the engine, compiled for this computer, over the whole test split.
+    """
+    from tinykit.boards.pipeline import compile_graph, cycles_source, engine_sources, layer_table
+    from tinykit.engine.generate import build_engine
+
+    target = board(board_name if board_name not in (None, "host") else DEFAULT_BOARD)
+    result = EngineResult()
+    try:
+        compiled = compile_graph(graph, target, folder, inputs=stored, budget=budget, log=log, parity_error=False)
+    except BudgetError as error:
+        engine = build_engine(graph)
+        result.problems, result.arena = error.problems, plan_json(engine.plan, advice(engine.problem, engine.plan))
+        result.notes.append(f"The engine cannot be linked for {target.name}: it does not fit; it was compared on this computer only.")
+        result.counts.append(host(engine))
+        result.metrics = {"parity": {"engine_vs_reference": result.counts[0].mismatches}}
+        return result
+    (folder / "engine").mkdir(exist_ok=True)
+    for name, text in engine_sources(compiled.engine, {graph.inputs[0]: stored[:1]}).items():
+        atomic.write_text(folder / "engine" / name, text)
+    result.counts = [_emulated(compiled), host(compiled.engine)]
+    result.arena = plan_json(compiled.engine.plan, advice(compiled.engine.problem, compiled.engine.plan))
+    result.layers = {row["name"]: row for row in layer_table(compiled)}
+    result.problems = compiled.problems()
+    result.metrics = _metrics(compiled, sum(c.mismatches for c in result.counts))
+    build = compiled.build
+    level = next((flag for flag in build.flags if flag.startswith("-O")), "")
+    result.notes.append(f"Engine built with {build.compiler}, {level}, and emulated on {target.name}: no physical board was used.")
+    result.sources = {"cycles": cycles_source(target)}
+    return result
+
+
+def _emulated(compiled: Compiled) -> Count:
+    found = compiled.verification
+    scope = f"every tensor, emulated {compiled.board.name}"
+    return Count("engine", "reference", scope, found.mismatches, found.elements, found.samples, found.first)
+
+
+def _metrics(compiled: Compiled, mismatches: int) -> dict[str, Any]:
+    sizes, run = compiled.build.sizes, compiled.verification.run
+    return {
+        "parity": {"engine_vs_reference": mismatches},
+        "flash": {"total": sizes.total, "weights": sizes.weights, "code": sizes.total - sizes.weights},
+        "ram": {"total": compiled.ram, "arena": sizes.arena, "static": sizes.static, "stack": compiled.stack},
+        "instructions": None if run is None else run.instructions,
+        "cycles": None if run is None else run.cycles,
+        "board": compiled.board.name,
+    }
