@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
-from tinykit.cli import exit_code, open_streams, parse_flags
-from tinykit.errors import BudgetError, ConfigError, DataError, ParityError
+from tinykit.boards.table import firmware_boards
+from tinykit.cli import expect_flags, run_program
+from tinykit.errors import BudgetError, DataError, ParityError
 
 FLAGS = flags.FLAGS
 TOTALS = ("instructions", "cycles", "macs")
@@ -134,25 +135,21 @@ def _summary(report: Mapping[str, Any], before: Mapping[str, Any] | None) -> lis
 def define_flags() -> None:
     """Declares this program's flags."""
     flags.DEFINE_string("model", None, "The .tflite file.")
-    flags.DEFINE_multi_string("board", ["nano33ble"], "Board to emulate; may be repeated.")
+    flags.DEFINE_multi_string("board", ["nano33ble"], f"Board to emulate, may be repeated: {', '.join(firmware_boards())}.")
     flags.DEFINE_string("out", None, "Keeps what is built in DIR/<board>. Default: a temporary folder.")
     flags.DEFINE_string("compare", None, "Folder of an earlier result to compare with.")
     flags.DEFINE_enum("toolchain", None, ["gcc", "zig"], "Compiler. Default: arm-none-eabi-gcc where it is installed, else ziglang.")
     flags.DEFINE_string("optimize", None, "The compiler's -O flag. Default: -O3 for gcc, -Os for zig.")
-    flags.DEFINE_bool("no-simplify", False, "Keeps what the exact simplifier would remove.")
+    flags.DEFINE_bool("simplify", True, "Removes, exactly, what cannot influence a result; --no-simplify keeps it.")
     flags.DEFINE_integer("samples", 2, "Inputs to verify with before anything is shown.", lower_bound=1, upper_bound=100_000)
 
 
 def _work(argv: Sequence[str]) -> None:
-    problems = [f"unexpected argument {argument!r}" for argument in argv[1:]]
-    if FLAGS.model is None:
-        problems.append("--model is missing")
-    if problems:
-        raise ConfigError(problems)
+    expect_flags(argv, ("model",))
     before = read_benchmark(Path(FLAGS.compare)) if FLAGS.compare else None
     with tempfile.TemporaryDirectory(prefix="tinykit-bench-") as temporary:
         results = bench(Path(FLAGS.model), list(dict.fromkeys(FLAGS.board)), Path(FLAGS.out or temporary), toolchain=FLAGS.toolchain,
-                        simplified=not FLAGS["no-simplify"].value, optimize=FLAGS.optimize, samples=FLAGS.samples)  # fmt: skip
+                        simplified=FLAGS.simplify, optimize=FLAGS.optimize, samples=FLAGS.samples)  # fmt: skip
     for result in results:
         if before is not None and before.report.get("model") != result.report["model"]:
             print(f"note: {FLAGS.compare} holds another model, {before.report.get('model')!r}")
@@ -162,12 +159,5 @@ def _work(argv: Sequence[str]) -> None:
         raise ParityError(f"elements differ on {', '.join(wrong)}")
 
 
-def main(argv: Sequence[str]) -> None:
-    """Does what the flags say and ends the program."""
-    open_streams()
-    sys.exit(exit_code(lambda: _work(argv), resumable=False))
-
-
 if __name__ == "__main__":
-    define_flags()
-    app.run(main, flags_parser=parse_flags)
+    run_program(define_flags, _work)

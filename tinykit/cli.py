@@ -2,11 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from absl import flags
+from absl import app, flags
 
-from tinykit.errors import TinykitError
+from tinykit.errors import ConfigError, TinykitError
 from tinykit.recipe.console import discard_output
 
 
@@ -54,12 +54,39 @@ def _flush() -> None:
         discard_output()
 
 
+def _dashed(argument: str) -> str:
+    """`--no-simplify` as absl spells it, `--nosimplify`, where there is such a switch."""
+    name = argument.removeprefix("--no-")
+    known = flags.FLAGS[name] if name != argument and name in flags.FLAGS else None
+    return f"--no{name}" if known is not None and known.boolean else argument
+
+
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags; a wrong one ends the program with exit code 2 and no traceback, --help with 0."""
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS([_dashed(argument) for argument in argv])
     except (flags.Error, UnicodeDecodeError) as error:  # the second: a --flagfile that is no text
         print(f"error: {error}; --help lists the flags", file=sys.stderr)
         sys.exit(2)
     except SystemExit:
         sys.exit(0)
+
+
+def expect_flags(argv: Sequence[str], required: Sequence[str]) -> None:
+    """Raises ConfigError with every argument that is no flag and every required flag that is missing."""
+    hint = "; did you mean --model={}?"
+    problems = [f"unexpected argument {a!r}" + (hint.format(a) if a.endswith(".tflite") else "") for a in argv[1:]]
+    problems += [f"--{flag} is missing" for flag in required if flags.FLAGS[flag].value is None]
+    if problems:
+        raise ConfigError(problems)
+
+
+def run_program(define_flags: Callable[[], None], work: Callable[[Sequence[str]], None]) -> None:
+    """Declares the flags, parses them, does `work` with what is left of the arguments, and ends the program with its exit code."""
+
+    def main(argv: Sequence[str]) -> None:
+        open_streams()
+        sys.exit(exit_code(lambda: work(argv), resumable=False))
+
+    define_flags()
+    app.run(main, flags_parser=parse_flags)

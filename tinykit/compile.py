@@ -11,15 +11,15 @@ layers.csv and arena.json. Exit codes: 0 done, 2 bad input, 3 it does not fit th
 
 import dataclasses
 import hashlib
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from tinykit.boards.table import board as find_board
-from tinykit.cli import exit_code, open_streams, parse_flags
+from tinykit.boards.table import firmware_boards
+from tinykit.cli import expect_flags, run_program
 from tinykit.config.sizes import format_size
 from tinykit.engine.generate import check_name
 from tinykit.errors import BudgetError, ConfigError, ModelError
@@ -121,34 +121,24 @@ def compile_model(
 def define_flags() -> None:
     """Declares this program's flags."""
     flags.DEFINE_string("model", None, "The .tflite file: integers inside, int8 or float32 at its ends.")
-    flags.DEFINE_string("board", "nano33ble", "Board of docs/boards.md that it is built for and emulated on.")
+    flags.DEFINE_string("board", "nano33ble", f"Board to build for and to emulate: {', '.join(firmware_boards())}.")
     flags.DEFINE_string("out", None, "Folder for the results; it is made if it is missing.")
     flags.DEFINE_enum("toolchain", None, ["gcc", "zig"], "Compiler. Default: arm-none-eabi-gcc where it is installed, else ziglang.")
     flags.DEFINE_string("optimize", None, "The compiler's -O flag. Default: -O3 for gcc, -Os for zig.")
     flags.DEFINE_string("name", None, "Prefix of the C names. Default: the file's name.")
-    flags.DEFINE_bool("no-simplify", False, "Keeps dead channels and everything else that the exact simplifier would remove.")
+    flags.DEFINE_bool("simplify", True, "Removes, exactly, what cannot influence a result; --no-simplify keeps it.")
     flags.DEFINE_integer("samples", 16, "Random inputs to verify with.", lower_bound=1, upper_bound=100_000)
     flags.DEFINE_integer("seed", 0, "Seed of these inputs.", lower_bound=0)
 
 
 def _work(argv: Sequence[str]) -> None:
-    problems = [f"unexpected argument {a!r}" + (f"; did you mean --model={a}?" if a.endswith(".tflite") else "") for a in argv[1:]]
-    problems += [f"--{flag} is missing" for flag in ("model", "out") if getattr(FLAGS, flag) is None]
-    if problems:
-        raise ConfigError(problems)
+    expect_flags(argv, ("model", "out"))
     compile_model(
-        Path(FLAGS.model), FLAGS.board, Path(FLAGS.out), simplified=not FLAGS["no-simplify"].value, name=FLAGS.name,
+        Path(FLAGS.model), FLAGS.board, Path(FLAGS.out), simplified=FLAGS.simplify, name=FLAGS.name,
         toolchain=FLAGS.toolchain, optimize=FLAGS.optimize, samples=FLAGS.samples, seed=FLAGS.seed,
         log=lambda line: print(line, flush=True),
     )  # fmt: skip
 
 
-def main(argv: Sequence[str]) -> None:
-    """Does what the flags say and ends the program."""
-    open_streams()
-    sys.exit(exit_code(lambda: _work(argv), resumable=False))
-
-
 if __name__ == "__main__":
-    define_flags()
-    app.run(main, flags_parser=parse_flags)
+    run_program(define_flags, _work)

@@ -15,15 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from tinykit import atomic
-from tinykit.boards.table import board, board_names
-from tinykit.cli import exit_code, open_streams, parse_flags
+from tinykit.boards.table import board, firmware_boards
+from tinykit.cli import expect_flags, run_program
 from tinykit.compile import Model, read_model
 from tinykit.config.sizes import format_size
 from tinykit.engine.generate import Engine, build_engine
-from tinykit.errors import ConfigError
 from tinykit.export.tables import shape_text
 from tinykit.graph import costs
 
@@ -55,7 +54,7 @@ def profile(model: Model) -> dict[str, Any]:
         "arena": {"bytes": engine.plan.arena_bytes, "lower_bound": engine.plan.lower_bound, "source": "planned"},
         "flash": flash,
         "ram": ram,
-        "boards": {name: _fit(name, flash["total"], ram["total"]) for name in board_names() if board(name).flash_bytes is not None},
+        "boards": {name: _fit(name, flash["total"], ram["total"]) for name in firmware_boards()},
         "layers": [dataclasses.asdict(row) for row in costs.layer_rows(after)],
     }
 
@@ -124,27 +123,16 @@ def define_flags() -> None:
     """Declares this program's flags."""
     flags.DEFINE_string("model", None, "The .tflite file.")
     flags.DEFINE_string("json", None, "Also writes the profile to this file.")
-    flags.DEFINE_bool("no-simplify", False, "Describes it as it is, without the exact simplifier.")
+    flags.DEFINE_bool("simplify", True, "Removes, exactly, what cannot influence a result; --no-simplify keeps it.")
 
 
 def _work(argv: Sequence[str]) -> None:
-    problems = [f"unexpected argument {argument!r}" for argument in argv[1:]]
-    if FLAGS.model is None:
-        problems.append("--model is missing")
-    if problems:
-        raise ConfigError(problems)
-    found = profile(read_model(Path(FLAGS.model), not FLAGS["no-simplify"].value))
+    expect_flags(argv, ("model",))
+    found = profile(read_model(Path(FLAGS.model), FLAGS.simplify))
     show(found)
     if FLAGS.json:
         atomic.write_json(Path(FLAGS.json), found)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Does what the flags say and ends the program."""
-    open_streams()
-    sys.exit(exit_code(lambda: _work(argv), resumable=False))
-
-
 if __name__ == "__main__":
-    define_flags()
-    app.run(main, flags_parser=parse_flags)
+    run_program(define_flags, _work)

@@ -174,6 +174,11 @@ def board_names() -> list[str]:
     return list(read_table(_BOARDS))
 
 
+def firmware_boards() -> list[str]:
+    """Names of the boards that run firmware: all but the host."""
+    return [name for name in board_names() if board(name).flash is not None]
+
+
 def board(name: str) -> Board:
     """The board called `name`. Raises ConfigError, with the nearest match, if there is none."""
     check_name("board", name, board_names())
