@@ -54,19 +54,24 @@ def lanes(boards: Sequence[str], turn: int) -> list[Lane]:
 
 
 def build(seeds: Sequence[int], failures: list[str]) -> list[Any]:
-    """The generated networks of some seeds, their plans proved; what fails is noted."""
+    """The generated networks of some seeds, every fifth simplified as a user's would be, their plans proved; what fails is noted."""
     from bundles import make_case
     from random_networks import random_network
 
+    from tinykit.graph import reference
     from tinykit.graph.plan.replay import replay_graph
+    from tinykit.graph.simplify import simplify
 
     cases = []
     for seed in seeds:
         try:
-            case = make_case(random_network(seed), f"n{seed}", SAMPLES, seed)
+            graph = random_network(seed)
+            case = make_case(simplify(graph).graph if seed % 5 == 4 else graph, f"n{seed}", SAMPLES, seed)
+            original = reference.run_all(graph, dict(case.samples))
+            if any((original[name] != case.truth[name]).any() for name in graph.outputs):
+                failures.append(f"seed {seed}: simplifier: an output differs")
             problems = replay_graph(case.graph, case.engine.problem, case.engine.plan)
             failures += [f"seed {seed}: plan: {problem}" for problem in problems[:1]]
-            _ = case.truth
             cases.append(case)
         except Exception as problem:  # noqa: BLE001 - whatever it is, it is what is looked for
             failures.append(f"seed {seed}: engine: {_words(problem)}")
@@ -138,7 +143,7 @@ def summary(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
         f"{datetime.date.today().isoformat()}, `python benchmarks/fuzz_engine.py --networks {options.networks} --seed {options.seed} "
         f"--boards {options.boards}`; {'; '.join(compilers)}. Boards are **emulated**, their compilers take turns.\n",
         f"* {sum(row['networks'] for row in rows)} networks, {sum(ops.values())} operations, {SAMPLES} samples each, "
-        f"{sum(row['seconds'] for row in rows):.0f} s, {len(failures)} failures",
+        f"{sum(row['seconds'] for row in rows):.0f} s, {len(failures)} failures; every fifth network is simplified first",
         "* every tensor against the reference executor:",
         *(f"    * {name}: {mismatches} of {elements:,} elements differ" for name, (mismatches, elements) in totals.items()),
         f"* operations: {', '.join(f'{kind} {count}' for kind, count in sorted(ops.items()))}",

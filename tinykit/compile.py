@@ -84,21 +84,24 @@ def compile_model(
         ParityError: a byte differs from the reference executor.
         ModelError, ConfigError: bad input.
     """
-    from tinykit.boards.artefacts import write_artefacts
+    from tinykit.boards.artefacts import claimed, write_artefacts
     from tinykit.boards.pipeline import compile_graph, report_json
+    from tinykit.boards.toolchain import check_optimize
 
+    if optimize is not None:
+        check_optimize(optimize)  # before an earlier result is given up
     board = find_board(board_name)
     if board.flash_bytes is None:
         raise ConfigError(f"board {board_name!r} runs no firmware; name one of the microcontroller boards")
     model = read_model(path, simplified)
     log(f"{path.name}: {len(model.graph.ops)} ops; simplifier: {model.summary}")
-    out.mkdir(parents=True, exist_ok=True)
-    compiled = compile_graph(
-        model.deployed, board, out, name=check_name(name) if name else None, toolchain=toolchain, optimize=optimize,
-        samples=samples, seed=seed, log=log,
-    )  # fmt: skip
-    report = report_json(compiled, model=path.name, source=model.sha256)
-    write_artefacts(compiled, out, report)
+    prefix = check_name(name) if name else None
+    with claimed(out):
+        compiled = compile_graph(
+            model.deployed, board, out, name=prefix, toolchain=toolchain, optimize=optimize, samples=samples, seed=seed, log=log
+        )
+        report = report_json(compiled, model=path.name, source=model.sha256)
+        write_artefacts(compiled, out, report)
     sizes = compiled.build.sizes
     log(
         f"flash {format_size(sizes.total)} (weights {format_size(sizes.weights)}, tables {format_size(sizes.tables)}, "
@@ -124,7 +127,7 @@ def define_flags() -> None:
     flags.DEFINE_string("board", "nano33ble", f"Board to build for and to emulate: {', '.join(firmware_boards())}.")
     flags.DEFINE_string("out", None, "Folder for the results; it is made if it is missing.")
     flags.DEFINE_enum("toolchain", None, ["gcc", "zig"], "Compiler. Default: arm-none-eabi-gcc where it is installed, else ziglang.")
-    flags.DEFINE_string("optimize", None, "The compiler's -O flag. Default: -O3 for gcc, -Os for zig.")
+    flags.DEFINE_string("optimize", None, "The compiler's level, -O0 to -O3, -Os, -Oz or -Og. Default: -O3 for gcc, -Os for zig.")
     flags.DEFINE_string("name", None, "Prefix of the C names. Default: the file's name.")
     flags.DEFINE_bool("simplify", True, "Removes, exactly, what cannot influence a result; --no-simplify keeps it.")
     flags.DEFINE_integer("samples", 16, "Random inputs to verify with.", lower_bound=1, upper_bound=100_000)

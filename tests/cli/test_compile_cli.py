@@ -190,3 +190,20 @@ def test_bad_input_is_one_clear_line(tmp_path, arguments, words):
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr and all(word in done.stderr for word in words), done.stderr
     assert not (tmp_path / "o" / "report.json").exists()
+
+
+def test_a_refused_result_leaves_no_report_of_an_earlier_one(model, tmp_path):
+    """Else `bench --out` would show the earlier one's figures; a mistyped flag gives nothing up."""
+    done = run("compile", "--model", model, "--out", "out", "--samples", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    wrong = run("compile", "--model", model, "--out", "out", "--optimize=-O9", cwd=tmp_path)
+    assert wrong.returncode == 2 and "optimize: expected one of -O0" in wrong.stderr and "Traceback" not in wrong.stderr
+    assert (tmp_path / "out" / "report.json").is_file()
+    (tmp_path / "large.tflite").write_bytes(network(size=400))
+    for arguments in (("compile", "--out", "out"), ("bench", "--out", ".", "--board", "nano33ble")):
+        folder = tmp_path / ("out" if arguments[0] == "compile" else "nano33ble")
+        folder.mkdir(exist_ok=True)
+        (folder / "report.json").write_text("{}")
+        late = run(*arguments[:1], "--model", tmp_path / "large.tflite", *arguments[1:], cwd=tmp_path)
+        assert late.returncode == 3 and "RAM" in late.stderr, late.stderr
+        assert not (folder / "report.json").exists()

@@ -70,7 +70,7 @@ class _Grower:
             name = make()
         except ModelError:
             name = ""
-        if not name or self._too_large():
+        if not name or self._too_large() or any(self._overflows(op) for op in graph.ops[len(before[1]) :]):
             graph.tensors, graph.ops, graph.constants = before
         elif graph.tensors[name].dtype == ir.Dtype.INT and graph.tensors[name].bits <= 8:
             self._pool.append(name)
@@ -78,6 +78,15 @@ class _Grower:
     def _too_large(self) -> bool:
         graph = self._net.graph
         return costs.total_macs(graph) > MACS or any(t.size > ELEMENTS or min(t.shape, default=1) < 1 for t in graph.tensors.values())
+
+    def _overflows(self, op: ir.Op) -> bool:
+        """Whether a sum could leave 32 bits when it is shifted left, which the reference executor refuses."""
+        if not isinstance(op, ir.Requantize | ir.Mean | ir.Mul):
+            return False
+        bound = 255 * 255 if isinstance(op, ir.Mul) else 255
+        if isinstance(op, ir.Mean):
+            bound *= self._net[op.inputs[0]].size // self._net[op.output].size
+        return bound << max(op.shift, 0) >= 1 << 31
 
     def _one_of(self, values: Sequence):
         return values[int(self._rng.integers(len(values)))]

@@ -21,8 +21,9 @@ from tinykit.boards.table import board
 from tinykit.boards.toolchain import BuildError, build_host_program, choose_host
 from tinykit.engine.generate import build_engine
 from tinykit.errors import ConfigError, ModelError
-from tinykit.graph import ir
+from tinykit.graph import ir, reference
 from tinykit.graph.plan.replay import replay_graph
+from tinykit.graph.simplify import simplify
 
 NETWORKS, SAMPLES, FIRST = 20, 4, 1000
 GCC = pytest.param("gcc", marks=pytest.mark.skipif(not shutil.which("arm-none-eabi-gcc"), reason="arm-none-eabi-gcc is not installed"))
@@ -195,6 +196,17 @@ def test_sums_at_the_ends_of_32_bits(zero_point, rounding, tally, tmp_path):
     case = make_case(net.done(*names), "ends", 2, 0)
     for sanitize in (False, True) if sanitizers() else (False,):
         check(run_on_host([case], tmp_path, sanitize=sanitize), "engine vs reference, single cases", tally)
+
+
+@pytest.mark.parametrize("seed", [3474, 3826, 317, 2360])
+def test_simplified(seed, tally, tmp_path):
+    """Constants that alone are left of an operand, and of an output; scalars that are moved."""
+    graph = random_network(seed)
+    case = make_case(simplify(graph).graph, f"n{seed}", SAMPLES, seed)
+    original = reference.run_all(graph, dict(case.samples))
+    assert all((original[name] == case.truth[name]).all() for name in graph.outputs)
+    assert replay_graph(case.graph, case.engine.problem, case.engine.plan) == []
+    check(run_on_host([case], tmp_path), "engine vs reference, single cases", tally)
 
 
 def test_every_op_that_the_engine_refuses_is_named_at_once():

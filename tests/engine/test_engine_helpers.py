@@ -86,6 +86,14 @@ def test_scale_any(each, tally) -> None:
     compared(tally, each("scale_any", x, m, shift), expected)
 
 
+def test_sums_that_are_shifted_out_of_32_bits_wrap(each, tally) -> None:
+    """The reference refuses them; on a device they are what TFLM's int32 makes of them, not undefined."""
+    rng = np.random.default_rng(7)
+    x, m, shift = mixed(rng, 31), rng.integers(1 << 30, 1 << 31, N), rng.integers(1, 31, N)
+    wrapped = (x << shift).astype(np.int32).astype(np.int64)
+    compared(tally, each("scale_any", x, m, shift), fp.multiply_by_quantized_multiplier(wrapped, m, 0))
+
+
 def test_scale_once(each, tally) -> None:
     rng = np.random.default_rng(3)
     m, shift = rng.integers(0, 1 << 31, N), rng.integers(-31, 31, N)

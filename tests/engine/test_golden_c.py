@@ -11,10 +11,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "verify"))
 
+import engine_host  # noqa: E402
 import nets  # noqa: E402
 
-from tinykit.engine.generate import build_engine  # noqa: E402
+from tinykit.engine.generate import build_engine, c_identifier, check_name  # noqa: E402
 from tinykit.engine.lower import plan_problem  # noqa: E402
+from tinykit.errors import ModelError  # noqa: E402
 from tinykit.graph.plan.planner import make_plan  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -80,3 +82,27 @@ def test_hostile_names_do_not_reach_the_code() -> None:
     for line in text["error_x.c"].splitlines():
         assert not line.startswith("#define int")
         assert "exit(1)" not in line or line.strip().startswith("/* ") and line.strip().endswith("*/") and line.count("*/") == 1
+
+
+NAMES = {
+    "string": "net_string", "stdint": "net_stdint", "tk": "net_tk", "tk_model": "net_tk_model",
+    "main": "main", "int8": "int8", "test-1": "test_1", "8": "net_8", "Ä": "net", "": "net",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, identifier", NAMES.items())
+def test_names(name: str, identifier: str) -> None:
+    """No network's header hides one of C or of tinykit."""
+    assert c_identifier(name) == identifier
+    if identifier == f"net_{name}" and name.isidentifier():
+        with pytest.raises(ModelError, match="is taken"):
+            check_name(name)
+
+
+@engine_host.needs_cc
+def test_a_network_called_string_compiles(tmp_path: Path) -> None:
+    graph = network()
+    graph.name = "string"
+    engine = build_engine(graph)
+    engine_host.write_files(engine, tmp_path)
+    engine_host.run_cc([*engine_host.STRICT, "-I", str(tmp_path), "-c", str(tmp_path / f"{engine.name}.c"), "-o", str(tmp_path / "net.o")])

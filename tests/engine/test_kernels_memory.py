@@ -1,13 +1,18 @@
 """The kernels without weights, beyond their values: memory that they share, functions that layers share, sanitizers, refusals."""
 
+import shutil
+import subprocess
+
 import pytest
-from engine_host import compare, needs_cc, random_inputs, run_sanitized, sanitizers, spread_engine, tampered
+from engine_host import compare, needs_cc, random_inputs, run_sanitized, sanitizers, spread_engine, tampered, write_files
 from nets import Net
 
 from tinykit.engine.generate import build_engine
 from tinykit.engine.lower import plan_problem
 from tinykit.errors import ModelError
 from tinykit.graph import ir
+from tinykit.graph.plan.planner import make_plan
+from tinykit.graph.plan.replay import replay
 
 pytestmark = needs_cc
 
@@ -64,6 +69,52 @@ def test_sanitizers(plan, tmp_path, tally) -> None:
     assert result.mismatches == 0, result.first
 
 
+CONSTANTS = {
+    "argmax": lambda n, k: n.argmax(k, 1),
+    "argmax, reshaped": lambda n, k: n.reshape(n.argmax(k, 1), (2, 1)),
+    "table": lambda n, k: n.table("tanh", k),
+    "mean": lambda n, k: n.mean(k, (1,)),
+    "softmax": lambda n, k: n.softmax(k),
+    "transpose": lambda n, k: n.transpose(k, (1, 0)),
+    "pad": lambda n, k: n.pad(k, ((1, 0), (0, 2))),
+    "slice": lambda n, k: n.slice(k, (0, 1), (2, 3), (1, 1)),
+    "concat": lambda n, k: n.concat([k, k], 0),
+    "dequantize": lambda n, k: n.dequantize(k),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_outputs_that_follow_from_constants(name, tally) -> None:
+    net = Net(4)
+    x, k = net.input((2, 3)), net.constant((2, 3), scale=0.1)
+    graph = net.done(CONSTANTS[name](net, k), net.table("tanh", x))
+    engine = build_engine(graph, "net")
+    result = compare(engine, random_inputs(graph))
+    tally("engine's C vs reference, kernels without weights", result.mismatches, result.elements)
+    assert result.mismatches == 0, result.first
+
+
+@pytest.mark.parametrize("name", [name for name in CONSTANTS if "reshaped" not in name])
+def test_kernels_take_constants(name) -> None:
+    """Where an op was not folded its kernel reads the constant in flash."""
+    net = Net(4)
+    x, k = net.input((2, 3)), net.constant((2, 3), scale=0.1)
+    graph = net.done(CONSTANTS[name](net, k), net.table("tanh", x))
+    assert compare(spread_engine(graph), random_inputs(graph)).mismatches == 0
+
+
+@pytest.mark.parametrize("widths", [(4, 4, 8), (8, 4), (2, 2, 2, 2, 6)], ids=str)
+def test_concatenation_reaches_its_bound(widths) -> None:
+    """Only one of the inputs that are interleaved can share the output's end; the bound knows, so that no search goes on for more."""
+    net = Net(2)
+    x = net.input((16, 16, 2))
+    y = net.concat([net.conv(x, out=width, kernel=(1, 1)) for width in widths], 2)
+    problem = plan_problem(net.done(y))
+    plan = make_plan(problem)
+    assert plan.arena_bytes - plan.lower_bound <= 4 * len(widths)
+    assert replay(problem, plan) == []
+
+
 def test_one_function_for_activations_and_constants() -> None:
     """A constant operand in the first call must not become a constant of the function that later calls share."""
     net = Net(12)
@@ -97,6 +148,18 @@ def test_comparison_finds_a_planted_fault() -> None:
     assert compare(tampered(engine, "790015084", "798015084"), random_inputs(net.graph, 40)).mismatches > 0
 
 
+@pytest.mark.skipif(not shutil.which("arm-none-eabi-gcc"), reason="arm-none-eabi-gcc is not installed")
+def test_a_softmax_of_known_length_is_not_unrolled(tmp_path) -> None:
+    """At -O3 its loops over ten classes would take 1.6 kB of flash, for a layer that runs once."""
+    net = Net(5)
+    write_files(build_engine(net.done(net.softmax(net.input((10,), scale=0.1))), "net"), tmp_path)
+    arm = ["arm-none-eabi-gcc", "-std=c99", "-mcpu=cortex-m4", "-mthumb", "-O3", "-Werror", "-Wall"]
+    subprocess.run([*arm, "-c", "net.c", "-o", "net.o"], cwd=tmp_path, check=True)
+    listing = subprocess.run(["arm-none-eabi-nm", "-S", "net.o"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    sizes = {line.split()[-1]: int(line.split()[1], 16) for line in listing.splitlines() if len(line.split()) == 4}
+    assert sizes["tk_softmax"] + sizes["tk_exp"] < 800
+
+
 # ---------------------------------------------------------------- refusals
 
 
@@ -119,6 +182,16 @@ def test_long_softmax_is_refused() -> None:
     net = Net(1)
     net.softmax(net.input((4096,), scale=0.1))
     assert "4096" in refusal(net)
+
+
+def test_networks_without_inputs_or_outputs_are_refused() -> None:
+    net = Net(1)
+    net.table("tanh", net.constant((4,)))
+    with pytest.raises(ModelError, match="it has no input"):
+        build_engine(net.done())
+    net.graph.outputs = ()
+    with pytest.raises(ModelError, match="it has no output"):
+        build_engine(net.graph)
 
 
 def test_narrow_indices_are_refused() -> None:

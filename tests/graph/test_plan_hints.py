@@ -46,6 +46,17 @@ def test_several_steps_near_the_peak() -> None:
     assert "s1, s2" in sentences[3]
 
 
+def test_names_of_converters_are_cut_and_long_lists_too() -> None:
+    joined, long = "net/relu;net/conv/bias;net/conv", "network/" + "block/" * 8 + "output"
+    steps = tuple(Step(f"s{n}", (a,), b, whole({a: 400}, 400)) for n, (a, b) in enumerate(zip([joined, *"abcdefg"], [*"abcdefg", long])))
+    problem = Problem({t: 400 for t in (joined, *"abcdefg", long)}, steps, (joined,), (long,))
+    first, _, _, together = advice(problem, make_plan(problem))
+    assert "net/relu 400 B (input)" in first and ";" not in first
+    assert "8 steps come within 5% of it (s0, s1, s2, s3, s4, s5 and 2 more)" in together
+    only = Problem({joined: 100, long: 400}, (Step("s", (joined,), long, whole({joined: 100}, 400)),), (joined,), (long,))
+    assert "network/block/blo...k/block/block/output 400 B (output)" in advice(only, make_plan(only))[0]
+
+
 def test_no_steps() -> None:
     problem = Problem({"x": 10}, (), ("x",), ("x",))
     assert advice(problem, make_plan(problem)) == ["The network has no steps: its arena of 12 B holds its inputs and outputs."]

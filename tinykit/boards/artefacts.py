@@ -4,20 +4,67 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tinykit import atomic
 from tinykit.boards.pipeline import Compiled, engine_sources, layer_table
 from tinykit.engine.memory import Samples, random_samples
+from tinykit.errors import ConfigError
 from tinykit.export.arena import plan_json
 from tinykit.export.tables import shape_text
 from tinykit.graph.plan.hints import advice
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: no lock there
+    fcntl = None  # type: ignore[assignment]
+
 LAYER_COLUMNS = (
     "name", "kind", "kernel", "input_shape", "output_shape", "macs", "instructions", "instructions_per_mac", "cycles", "ram", "flash",
 )  # fmt: skip
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Makes the folder `out` this run's: no other may use it meanwhile, and what an earlier one left unfinished is gone.
+
+    So is its report.json, whose presence says that everything beside it belongs together. It is the folder itself that is locked, so
+    nothing is left in it.
+
+    Raises:
+        ConfigError: it cannot be made, or another run is using it.
+    """
+    handle = None
+    try:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            handle = os.open(out, os.O_RDONLY) if fcntl is not None else None
+            _lock(handle, out)
+            for left in out.glob(f"{atomic.PREFIX}[0-9]*-*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            (out / "report.json").unlink(missing_ok=True)
+        except OSError as problem:
+            raise ConfigError(f"{out}: expected a folder that can be written to: {problem.strerror or problem}") from None
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(handle: int | None, out: Path) -> None:
+    if handle is None:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"{out}: in use by another run; wait for it, or choose another folder") from None
+    except OSError:
+        return  # a file system without locks: go on without one
 
 
 def write_artefacts(compiled: Compiled, out: Path, report: Mapping[str, Any], samples: Samples | None = None) -> None:

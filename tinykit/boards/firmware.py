@@ -18,7 +18,7 @@ from tinykit.boards.image import Image
 from tinykit.boards.linker import STACK_BYTES, Layout, layout, linker_script
 from tinykit.boards.sizes import Sizes, measure
 from tinykit.boards.table import Board
-from tinykit.boards.toolchain import Toolchain, choose
+from tinykit.boards.toolchain import Toolchain, check_optimize, choose
 from tinykit.config.catalogue import check_name
 from tinykit.errors import ConfigError
 
@@ -69,7 +69,7 @@ def build_firmware(
         kind: 'bench' or 'monitor'.
         toolchain: a toolchain or its name; None: GCC if it is installed, else zig.
         target: a key of the board's reserves; None: the first.
-        optimize: level for the generated sources.
+        optimize: level for the generated sources, one of toolchain.OPTIMIZE_LEVELS.
         defines: macros for all sources, 'NAME' or 'NAME=VALUE'.
         test_hooks: the monitor has commands that write and read any address, for tests.
         stack_bytes: RAM kept for the stack.
@@ -81,6 +81,7 @@ def build_firmware(
         ConfigError: wrong arguments, or no toolchain.
     """
     check_name("kind of firmware", kind, list(KINDS))
+    check_optimize(optimize)
     place = layout(board, target, stack_bytes)
     tools = toolchain if isinstance(toolchain, Toolchain) else choose(toolchain)
     _check_sources(sources)
@@ -126,7 +127,10 @@ def _check_sources(sources: Mapping[str, str]) -> None:
 
 @contextmanager
 def _staging(out: Path, name: str) -> Iterator[Path]:
-    """A folder to build in; if the block succeeds it becomes `out`/`name`, with the program moved out of it to `out`/`name`.elf."""
+    """A folder to build in; if the block succeeds it becomes `out`/`name`, with the program moved out of it to `out`/`name`.elf.
+
+    Raises ConfigError where it cannot be written: a full disk, a folder under the program's name.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".tmp-{os.getpid()}-", dir=out))
@@ -141,6 +145,8 @@ def _staging(out: Path, name: str) -> Iterator[Path]:
             os.replace(out / name, folder.with_name(f"{folder.name}-old"))
         os.replace(folder / f"{name}.elf", out / f"{name}.elf")
         os.replace(folder, out / name)
+    except OSError as problem:
+        raise ConfigError(f"{out}: cannot be written to: {problem.strerror or problem}") from None
     finally:
         for left in (folder, folder.with_name(f"{folder.name}-old")):
             shutil.rmtree(left, ignore_errors=True)

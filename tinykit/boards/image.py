@@ -178,7 +178,7 @@ def _segments(elf: Any, sections: list[Any], data: bytes) -> tuple[tuple[int, by
         for s in sections
         if s["sh_flags"] & _SECTION_ALLOC and s["sh_type"] != "SHT_NOBITS" and s["sh_size"]
     ]
-    result = []
+    result, room = [], LARGEST_FILE  # segments may overlap in a file, and so be many times larger than it
     for segment in elf.iter_segments():
         start, end = segment["p_offset"], segment["p_offset"] + segment["p_filesz"]
         if segment["p_type"] != "PT_LOAD" or start == end:
@@ -193,6 +193,9 @@ def _segments(elf: Any, sections: list[Any], data: bytes) -> tuple[tuple[int, by
         address = segment["p_paddr"] + first - start
         if address + last - first > 1 << 32:
             raise ValueError(f"a segment at 0x{address:08x} reaches past the end of the address space")
+        room -= last - first
+        if room < 0:
+            raise ValueError(f"segments of more than {LARGEST_FILE >> 20} MiB")
         result.append((address, data[first:last]))
     return tuple(sorted(result))
 

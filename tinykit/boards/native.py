@@ -18,8 +18,10 @@ import numpy as np
 from unicorn import UC_HOOK_BLOCK, UC_HOOK_CODE, Uc
 
 from tinykit.atomic import replacing
+from tinykit.boards.cache import cache_folder, own_folder
 from tinykit.boards.counting import NO_LIMIT, Counter, Reader, Snapshot
 from tinykit.boards.cycles import TAKEN, Block, Site
+from tinykit.boards.toolchain import zig_environment
 
 uclib: ctypes.CDLL | None
 try:
@@ -58,17 +60,15 @@ class _State(ctypes.Structure):
 _ANALYSE = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32))
 
 
-def _cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "tinykit"
-
-
 def _compile(source: Path, target: Path) -> bool:
     """Compiles a shared library with the system's compiler, or else with the one of the `ziglang` package; False: neither works."""
     for compiler in ([shutil.which("cc") or "cc"], [sys.executable, "-m", "ziglang", "cc"]):
         command = [*compiler, "-O2", "-shared", "-fPIC", "-o", str(target), str(source)]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=_COMPILE_SECONDS, check=False)
+            done = subprocess.run(
+                command, capture_output=True, timeout=_COMPILE_SECONDS, check=False, stdin=subprocess.DEVNULL,
+                env={**os.environ, **zig_environment()},
+            )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired):
             continue
         if done.returncode == 0 and target.exists():
@@ -99,14 +99,13 @@ def library() -> ctypes.CDLL | None:
     if uclib is None:
         return None
     text = resources.files("tinykit.boards").joinpath("counting.c").read_bytes()
-    try:
-        path = _build(text, _cache_folder())
-    except OSError:  # the cache folder cannot be written: a folder of this process's own does as well
-        path = _build(text, Path(tempfile.mkdtemp(prefix="tinykit-")))
-    try:
-        return ctypes.CDLL(str(path)) if path else None
-    except OSError:  # the file in the cache does not load: a disk was full, or it is another system's
-        return None
+    for again in (False, True):  # where the file in the cache does not load: it is another system's, or damaged
+        try:
+            path = _build(text, Path(tempfile.mkdtemp(dir=own_folder())) if again else cache_folder())
+            return ctypes.CDLL(str(path)) if path else None
+        except OSError:
+            continue
+    return None
 
 
 def _address_of(function: Any) -> int:

@@ -12,8 +12,10 @@ import numpy as np
 from tinykit.boards.emulator import EmulatedBoard
 from tinykit.boards.firmware import Build, build_firmware
 from tinykit.boards.image import Image
+from tinykit.boards.linker import STACK_BYTES
+from tinykit.boards.profiling import CallProfile, StackOverflow
 from tinykit.boards.table import Board, Budget
-from tinykit.boards.toolchain import choose
+from tinykit.boards.toolchain import Toolchain, check_optimize, choose
 from tinykit.boards.verify import Verification, verify
 from tinykit.config.sizes import format_size
 from tinykit.engine.generate import Engine, build_engine
@@ -162,6 +164,7 @@ def compile_graph(
         budget: default: the board's, less what its first target reserves.
         inputs: stored integers to verify with; default: `samples` random ones.
         toolchain: 'gcc' or 'zig'; default: gcc where it is installed.
+        optimize: one of toolchain.OPTIMIZE_LEVELS; default: that of OPTIMIZE.
         parity_error: False leaves a difference to the caller, who finds it in `Compiled.verification`.
 
     Raises:
@@ -169,7 +172,10 @@ def compile_graph(
             `Compiled.problems`, when everything is known.
         ParityError: a byte differs from the reference executor.
         ModelError: the engine has no kernel for an op.
+        ConfigError: no such toolchain or optimisation level.
     """
+    tools = choose(toolchain)
+    level = check_optimize(OPTIMIZE[tools.name] if optimize is None else optimize)
     engine = build_engine(graph, name)
     plan = engine.plan
     log(
@@ -181,15 +187,10 @@ def compile_graph(
         raise ParityError([f"the memory plan of {graph.name!r} is wrong (a defect of tinykit): {fault}" for fault in faults[:5]])
     check_before_linking(engine, board, Budget(board.flash_bytes, board.ram_bytes))
     vectors = random_samples(graph, samples, seed) if inputs is None else as_samples(graph, inputs)
-    tools = choose(toolchain)
-    build = build_firmware(
-        firmware_sources(engine, vectors), board, out, toolchain=tools, target="bare", optimize=optimize or OPTIMIZE[tools.name]
-    )
-    log(f"linked: {build.compiler}: flash {format_size(build.sizes.total)}")
-    verification = verify(EmulatedBoard(board, Image.load(build.elf)), engine, vectors, progress)
+    build, verification = _build_and_verify(engine, board, out, vectors, tools, level, log, progress)
     log(
         f"verified: {verification.mismatches} of {verification.elements:,} elements differ over {verification.samples} samples, "
-        f"every tensor, emulated({board.name})"
+        f"{verification.compared}, emulated({board.name})"
     )
     if verification.stray:
         raise ParityError(f"{build.elf.name}: {verification.stray}")
@@ -198,14 +199,34 @@ def compile_graph(
     return Compiled(engine, board, build, verification, budget or board.budget())
 
 
+def _build_and_verify(
+    engine: Engine, board: Board, out: Path, vectors: Samples, tools: Toolchain, level: str,
+    log: Callable[[str], None], progress: Callable[[int, int], None],
+) -> tuple[Build, Verification]:  # fmt: skip
+    """Links with more and more stack until it is enough, or too much for the board: a large window keeps a pointer a tap there."""
+    stack = STACK_BYTES
+    while True:
+        sources = firmware_sources(engine, vectors)
+        build = build_firmware(sources, board, out, toolchain=tools, target="bare", optimize=level, stack_bytes=stack)
+        log(f"linked: {build.compiler}: flash {format_size(build.sizes.total)}")
+        try:
+            return build, verify(EmulatedBoard(board, Image.load(build.elf)), engine, vectors, progress)
+        except StackOverflow:
+            if board.ram_bytes is None or stack + STACK_BYTES >= board.ram_bytes:
+                raise
+            stack += STACK_BYTES
+            log(f"the stack overflowed; {stack:,} bytes are reserved for it now")
+
+
 def layer_table(compiled: Compiled) -> list[dict[str, Any]]:
     """One row a layer in the order of execution: what it is, what it costs, where each figure comes from being the image and its run.
 
-    RAM is the arena's bytes in use while it runs; flash its own tables, without code that layers share."""
+    RAM is the arena's bytes in use while it runs; flash its own tables, without code that layers share. Instructions and cycles are None
+    where `Verification.unprofiled` says why."""
     engine = compiled.engine
     ops: Mapping[str, ir.Op] = {op.name: op for op in executed(engine.graph)}
     run = compiled.verification.run
-    profiles = run.calls if run is not None else []
+    profiles: list[CallProfile] | list[None] = run.calls if run is not None and run.calls else [None] * len(engine.calls)
     rows = []
     for call, memory, profile in zip(engine.calls, engine.plan.timeline, profiles):
         op = ops[call.op]
@@ -218,9 +239,9 @@ def layer_table(compiled: Compiled) -> list[dict[str, Any]]:
                 "input_shape": engine.graph.tensors[op.inputs[0]].shape,
                 "output_shape": engine.graph.tensors[op.output].shape,
                 "macs": macs,
-                "instructions": profile.instructions,
-                "instructions_per_mac": round(profile.instructions / macs, 3) if macs else None,
-                "cycles": profile.cycles,
+                "instructions": profile.instructions if profile else None,
+                "instructions_per_mac": round(profile.instructions / macs, 3) if macs and profile else None,
+                "cycles": profile.cycles if profile else None,
                 "ram": memory.footprint,
                 "flash": call.flash,
             }
@@ -267,6 +288,6 @@ def report_json(compiled: Compiled, *, model: str, source: str) -> dict[str, Any
             "ram": f"linked image; stack {emulated}",
             "instructions": emulated,
             "cycles": cycles_source(compiled.board),
-            "parity": f"{emulated}, every tensor",
+            "parity": f"{emulated}, {verification.compared}",
         },
     }

@@ -24,6 +24,10 @@ from tinykit.boards.memory import BoardFault
 M7_NOTE = "bracket of a Cortex-M7 without wait states, not validated on any board"
 
 
+class StackOverflow(BoardFault):
+    """An inference used the whole of the stack, so it may have gone on below it."""
+
+
 @dataclass(frozen=True)
 class CallSite:
     """A call in `invoke`.
@@ -221,7 +225,8 @@ def run_inference(
 
     Raises:
         ImageError: a symbol is missing.
-        BoardFault: the program failed, its stack may have overflowed, or `invoke_symbol` is not straight-line code.
+        StackOverflow: the stack is used to its last word.
+        BoardFault: the program failed, or `invoke_symbol` is not straight-line code.
     """
     board.reset()
     board.run_to(begin, max_instructions)
@@ -233,7 +238,9 @@ def run_inference(
     stack = board.stack_high_water
     size = board.address_of("_estack") - board.address_of("_stack_limit")
     if stack == size:
-        raise BoardFault(f"{board.board.name}: the stack of {size} bytes is used to its last word, so it may have overflowed; reserve more")
+        raise StackOverflow(
+            f"{board.board.name}: the stack of {size} bytes is used to its last word, so it may have overflowed; reserve more"
+        )
     return InferenceRun(
         instructions=instructions,
         cycles=cycles,

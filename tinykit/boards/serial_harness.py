@@ -13,7 +13,8 @@ TIMEOUT_SECONDS = 10.0
 _CHUNK = 31
 """Bytes of input a command: what MLPerf Tiny's runner sends, for the monitor's commands have at most 80 characters."""
 _POLL_SECONDS = 0.1
-_LONGEST_LINE = 1 << 16
+_LONGEST_LINE = 1 << 20
+"""`m-results` has some six characters for each byte of output: enough for 160 KiB of it."""
 
 _FAULTS = {
     1 << 0: "instruction fetch where execution is forbidden",

@@ -6,13 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from tinykit.boards.cache import cache_folder
 from tinykit.config.catalogue import check_name
 from tinykit.errors import ConfigError, TinykitError
 
@@ -26,9 +26,12 @@ INSTALL = {
 }
 """The command that installs each toolchain."""
 
+OPTIMIZE_LEVELS = ("-O0", "-O1", "-O2", "-O3", "-Os", "-Oz", "-Og")
+"""What may be asked of a compiler; -Ofast and whatever else it takes could change results."""
+
 _COMPILER_SECONDS = 300
 _ERROR_LINES = 6
-_FIRST_ERROR = re.compile(r"error:|undefined (reference|symbol)")
+_FIRST_ERROR = re.compile(r"error:|undefined (reference|symbol)|final link failed:")
 _LINKER = re.compile(r"^\S*/\S*ld: ")
 """A linker begins its lines with where it is installed."""
 
@@ -50,6 +53,13 @@ _CORES = {
 
 class BuildError(TinykitError):
     """A compiler refused, or ended in a way that it should not."""
+
+
+def check_optimize(level: str) -> str:
+    """Returns `level`. Raises ConfigError if it is none of OPTIMIZE_LEVELS: it is no way to hand a compiler other flags."""
+    if level not in OPTIMIZE_LEVELS:
+        raise ConfigError(f"optimize: expected one of {', '.join(OPTIMIZE_LEVELS)}, got {level!r}")
+    return level
 
 
 @dataclass(frozen=True)
@@ -132,17 +142,6 @@ def _essence(command: Sequence[str], name: str) -> str:
     return " ".join([{"gcc": "arm-none-eabi-gcc", "zig": "python -m ziglang cc"}.get(name, name), *words])
 
 
-def zig_cache() -> Path:
-    """Where zig keeps what it has compiled: below TINYKIT_CACHE, else XDG_CACHE_HOME/tinykit, else ~/.cache/tinykit."""
-    base = os.environ.get("TINYKIT_CACHE")
-    if not base:
-        try:
-            base = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinykit")
-        except RuntimeError:  # a user without a home
-            base = str(Path(tempfile.gettempdir()) / "tinykit")
-    return Path(base).absolute() / "zig"
-
-
 def zig_command() -> tuple[str, ...] | None:
     """How to start zig's C compiler, None if ziglang is not installed."""
     if importlib.util.find_spec("ziglang") is None:
@@ -152,8 +151,8 @@ def zig_command() -> tuple[str, ...] | None:
 
 def zig_environment() -> dict[str, str]:
     """Both of zig's caches in one place, never in the current folder."""
-    cache_folder = str(zig_cache())
-    return {"ZIG_GLOBAL_CACHE_DIR": cache_folder, "ZIG_LOCAL_CACHE_DIR": cache_folder}
+    folder = str(cache_folder() / "zig")
+    return {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
 
 
 @cache

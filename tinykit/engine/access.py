@@ -65,11 +65,12 @@ def copied(graph: ir.Graph, op: ir.Op, sources: Mapping[str, np.ndarray]) -> Acc
     A wide element is copied byte by byte; since tensors are aligned to the widest element, its source is the very place or another.
 
     Args:
-        sources: input -> for each element of the output the input's element that is copied, -1 for none.
+        sources: input -> for each element of the output the input's element that is copied, -1 for none. Constants lie in flash.
     """
     y = graph.tensors[op.output]
     width, reads = element_bytes(y), {}
-    for tensor, source in sources.items():
+    for tensor in activations(graph, op):
+        source = sources[tensor]
         first = source.ravel() * width
         reads[tensor] = np.where((first < 0)[:, None], 0, np.stack([first, first + width], axis=1))
     return Access(reads, rows(y.size, width), buffered=True, reversible=True)

@@ -11,7 +11,7 @@ import numpy as np
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, PadRow, Place, Table
 from tinykit.engine.ctext import array, comment, float_literal
-from tinykit.engine.lower import executed, plan_problem
+from tinykit.engine.lower import executed, folded, plan_problem
 from tinykit.engine.registry import kernel
 from tinykit.engine.support import HELPERS
 from tinykit.errors import ModelError
@@ -81,10 +81,23 @@ class Engine:
         return self.plan.offsets[tensor], access.tensor_bytes(self.graph.tensors[tensor])
 
 
+# <name>.h must not hide a header of the C library from those who look for it
+_C_HEADERS = frozenset(
+    "assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic stdbool stddef "
+    "stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype".split()
+)
+
+
+def _taken(name: str) -> bool:
+    """Whether a network must not have this name: its header would be one of the C library's, or its names tinykit's own."""
+    return name in _C_HEADERS or name == "tk" or name.startswith("tk_")
+
+
 def c_identifier(name: str) -> str:
-    """`name` as a C identifier: what is neither letter nor digit becomes an underscore; never empty, never begins with a digit."""
+    """`name` as a C identifier: what is neither letter nor digit becomes an underscore; never empty, never begins with a digit, never the
+    name of a header of C or one of tinykit's own."""
     text = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return text if text and not text[0].isdigit() else f"net_{text}".rstrip("_")
+    return text if text and not text[0].isdigit() and not _taken(text) else f"net_{text}".rstrip("_")
 
 
 def build_engine(graph: ir.Graph, name: str | None = None) -> Engine:
@@ -97,6 +110,7 @@ def build_engine(graph: ir.Graph, name: str | None = None) -> Engine:
         ModelError: an op has no kernel, or the graph is malformed.
     """
     graph.validate()
+    graph = folded(graph)
     problem = plan_problem(graph)
     return generate(graph, problem, make_plan(problem), c_identifier(name or graph.name))
 
@@ -197,16 +211,15 @@ def _emit(function: Function, name: str, users: Sequence[Call], tables: _Tables)
             varying.append((ctype, parameter))
         elif isinstance(arguments[0], int):
             integers.append(f"{parameter} = {arguments[0]}")
-        else:
-            pointers.append(f"    {_declare(ctype, parameter, constant=True)} = {same.pop()};\n")
+        else:  # a pointer that may be stepped, as a parameter may
+            pointers.append(f"    {_declare(ctype, parameter)} = {same.pop()};\n")
     head = "" if not integers else _wrap("    enum { ", integers, " };\n", 11)
     signature = _wrap(f"TK_KERNEL void {name}(", [_declare(*p) for p in varying], ")\n", len(f"TK_KERNEL void {name}("))
     return _Emitted(name, tuple(varying), f"{signature}{{\n{head}{''.join(pointers)}{function.body}}}\n")
 
 
-def _declare(ctype: str, name: str, constant: bool = False) -> str:
-    const = "const " if constant else ""
-    return f"{ctype}{const}{name}" if ctype.endswith("*") else f"{const}{ctype} {name}"
+def _declare(ctype: str, name: str) -> str:
+    return f"{ctype}{name}" if ctype.endswith("*") else f"{ctype} {name}"
 
 
 def _wrap(start: str, items: Sequence[str], end: str, indent: int, width: int = 132) -> str:
@@ -361,4 +374,7 @@ def check_name(name: str) -> str:
     """A C identifier that the user chose. Raises ModelError where it is none."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name):
         raise ModelError(f"name {name!r}: expected lower-case letters, digits and underscores, at most 31, a letter first")
+    if _taken(name):
+        owner = f"<{name}.h> is a header of C" if name in _C_HEADERS else "tinykit's own names begin with tk_"
+        raise ModelError(f"name {name!r} is taken: {owner}")
     return name

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tinykit.engine.access import activations, tensor_bytes
+from tinykit.engine.memory import dtype
 from tinykit.engine.registry import kernel
 from tinykit.errors import ModelError
-from tinykit.graph import ir
+from tinykit.graph import ir, reference
 from tinykit.graph.plan.problem import Problem, Step
 
 
@@ -14,13 +17,37 @@ def executed(graph: ir.Graph) -> list[ir.Op]:
     return [op for op in graph.ops if not isinstance(op, ir.Reshape)]
 
 
+def folded(graph: ir.Graph) -> ir.Graph:
+    """The graph without integer ops that depend on constants alone: their results are constants, or copies of one where they are outputs.
+
+    Converters fold them, but a simplified graph may have some, where all that is left of a concatenation is a constant operand."""
+    result = graph.copy()
+    result.ops = []
+    for op in graph.ops:
+        y = graph.tensors[op.output]
+        if not op.inputs or any(t not in result.constants for t in op.inputs) or y.dtype != ir.Dtype.INT:
+            result.ops.append(op)
+            continue
+        alone = ir.Graph(graph.tensors, [op], (), (op.output,), result.constants, graph.name)
+        value = reference.run_all(alone, {})[op.output][0].astype(dtype(y))
+        if op.output in graph.outputs:
+            constant = dataclasses.replace(y, name=f"{y.name} of constants")
+            result.tensors[constant.name], result.constants[constant.name] = constant, value
+            result.ops.append(ir.Transpose(op.name, (constant.name,), y.name, tuple(range(len(y.shape)))))
+        else:
+            result.constants[op.output] = value
+    return result
+
+
 def plan_problem(graph: ir.Graph) -> Problem:
     """What the planner needs to know about `graph`; steps have the names of their ops.
 
     Raises:
-        ModelError: a kernel refuses its op, a constant is reshaped or is an output, two ops have one name; all of them at once.
+        ModelError: a kernel refuses its op, a constant is reshaped or is an output, two ops have one name, there is no input or no output;
+            all of them at once.
     """
-    problems = [f"constant {t!r} is an output" for t in graph.outputs if t in graph.constants]
+    problems = [f"it has no {word}" for word, names in (("input", graph.inputs), ("output", graph.outputs)) if not names]
+    problems += [f"constant {t!r} is an output" for t in graph.outputs if t in graph.constants]
     aliases, steps = {}, []
     for op in graph.ops:
         if isinstance(op, ir.Reshape):

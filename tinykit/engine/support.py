@@ -14,11 +14,11 @@ static inline int32_t tk_scale(uint32_t acc, int32_t multiplier, int32_t shift)
 """
 
 _SCALE_ANY = """\
-/* acc * multiplier * 2^(shift - 31), rounded twice as gemmlowp does; any shift, positive to the left. */
+/* acc * multiplier * 2^(shift - 31), rounded twice as gemmlowp does; any shift, positive to the left: modulo 2^32, as the sum itself. */
 static inline int32_t tk_scale_any(uint32_t acc, int32_t multiplier, int32_t shift)
 {
-    const int64_t wide = (int64_t)(int32_t)acc * ((int64_t)1 << (shift > 0 ? shift : 0));
-    const int64_t high = (wide * multiplier + (1 << 30)) >> 31;
+    const int32_t left = (int32_t)(acc << (shift > 0 ? shift : 0));
+    const int64_t high = ((int64_t)left * multiplier + (1 << 30)) >> 31;
     if (shift >= 0) {
         return (int32_t)high;
     }
@@ -50,6 +50,17 @@ static inline int32_t tk_high(int32_t a, int32_t b)
 }
 """
 
+_ROLLED = """\
+/* Before a loop that runs too seldom to be worth the flash of its copies: compilers unroll loops of a known length. */
+#if defined(__clang__)
+#define TK_ROLLED _Pragma("clang loop unroll(disable)")
+#elif defined(__GNUC__) && __GNUC__ >= 8
+#define TK_ROLLED _Pragma("GCC unroll 1")
+#else
+#define TK_ROLLED
+#endif
+"""
+
 _EXP = """\
 /* x / 2^shift, rounded half away from zero. */
 static inline int32_t tk_round_shift(int32_t x, int32_t shift)
@@ -61,16 +72,20 @@ static inline int32_t tk_round_shift(int32_t x, int32_t shift)
 TK_KERNEL int32_t tk_exp(int32_t a)
 {
     static const int32_t factor[7] = {1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242};
+    if (a == 0) {
+        return 2147483647;
+    }
     const int32_t part = (a & 0xffffff) - (1 << 24), x = part * 32 + (1 << 28);
     const int32_t x2 = tk_high(x, x), x3 = tk_high(x2, x), x4 = tk_high(x2, x2);
     const int32_t tail = tk_round_shift(tk_high(tk_round_shift(x4, 2) + x3, 715827883) + x2, 1);
     int32_t result = 1895147668 + tk_high(x + tail, 1895147668);
-    for (int32_t i = 0, rest = part - a; i < 7; ++i) {
-        if (rest & (1 << (24 + i))) {
+    TK_ROLLED
+    for (int32_t i = 0, rest = (part - a) >> 24; rest > 0; ++i, rest >>= 1) {
+        if (rest & 1) {
             result = tk_high(result, factor[i]);
         }
     }
-    return a == 0 ? 2147483647 : result;
+    return result;
 }
 """
 
@@ -80,6 +95,7 @@ static inline int32_t tk_reciprocal(uint32_t x)
 {
     const int32_t half = (int32_t)(x >> 1);
     int32_t estimate = 1515870810 + tk_high(half, -1010580540);
+    TK_ROLLED
     for (int32_t i = 0; i < 3; ++i) {
         estimate += 4 * tk_high(estimate, (1 << 29) - tk_high(half, estimate));
     }
@@ -93,6 +109,7 @@ HELPERS: dict[str, str] = {
     "tk_scale_any": _SCALE_ANY,
     "tk_scale_once": _SCALE_ONCE,
     "tk_high": _HIGH,
+    "tk_rolled": _ROLLED,
     "tk_exp": _EXP,
     "tk_reciprocal": _RECIPROCAL,
 }

@@ -95,7 +95,7 @@ def build_and_check(
 
 def _emulated(compiled: Compiled) -> Count:
     found = compiled.verification
-    scope = f"every tensor, emulated {compiled.board.name}"
+    scope = f"{compiled.verification.compared}, emulated {compiled.board.name}"
     return Count("engine", "reference", scope, found.mismatches, found.elements, found.samples, found.first)
 
 

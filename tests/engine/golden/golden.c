@@ -163,10 +163,10 @@ TK_KERNEL void tk_matmul(const int8_t *in, int8_t *out)
 {
     enum { out_zero = 127, act_min = -128, act_max = 127, out_h = 1, out_w = 35, depth = 3, channels = 5, in_step = 3, row_step = 0,
            out_step = 5 };
-    const int8_t *const weights = tk_w_2_weights;
-    const int32_t *const bias = tk_q_2_bias;
-    const int32_t *const multiplier = tk_q_2_multiplier;
-    const int8_t *const shift = tk_q_2_shift;
+    const int8_t *weights = tk_w_2_weights;
+    const int32_t *bias = tk_q_2_bias;
+    const int32_t *multiplier = tk_q_2_multiplier;
+    const int8_t *shift = tk_q_2_shift;
     for (int32_t y = out_h, from = 0, to = 0; y > 0; --y, from += row_step) {
         for (int32_t x = out_w; x > 0; --x, from += in_step, to += out_step) {
             const int8_t *const pixel = in + from, *w = weights;
@@ -201,11 +201,11 @@ TK_KERNEL void tk_depthwise_3x3(const int8_t *in, int8_t *out)
 {
     enum { out_zero = -128, act_min = -128, act_max = 127, in_h = 7, in_w = 5, depth = 5, out_h = 4, out_w = 5, first_y = 5,
            first_x = 3, step_y = -2, step_x = -1, out_step = -5, dilation_h = 1, dilation_w = 1 };
-    const int8_t *const weights = tk_w_3_weights;
-    const int32_t *const bias = tk_q_3_bias;
-    const int32_t *const multiplier = tk_q_3_multiplier;
-    const int8_t *const shift = tk_q_3_shift;
-    const int8_t *const padding = tk_c_pad_127;
+    const int8_t *weights = tk_w_3_weights;
+    const int32_t *bias = tk_q_3_bias;
+    const int32_t *multiplier = tk_q_3_multiplier;
+    const int8_t *shift = tk_q_3_shift;
+    const int8_t *padding = tk_c_pad_127;
     enum { KERNEL_H = 3, KERNEL_W = 3, TAPS = 9 };
     for (int32_t y = 0, row = first_y, to = 0; y < out_h; ++y, row += step_y) {
         for (int32_t x = 0, column = first_x; x < out_w; ++x, column += step_x, to += out_step) {

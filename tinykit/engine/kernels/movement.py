@@ -102,7 +102,7 @@ def concat_access(graph: ir.Graph, op: ir.Concat) -> Access:
         _expect_shape(graph, op, source)
         # a tensor that is joined to itself is read at either place
         sources[tensor] = np.maximum(sources[tensor], source) if tensor in sources else source
-    return access.copied(graph, op, {t: s for t, s in sources.items() if t not in graph.constants})
+    return access.copied(graph, op, sources)
 
 
 def concat_call(graph: ir.Graph, op: ir.Concat, reverse: bool) -> Call:

@@ -19,6 +19,7 @@ _SOFTMAX = """\
             largest = in[i] > largest ? in[i] : largest;
         }
         uint32_t total = 0;
+        TK_ROLLED
         for (int32_t i = 0; i < depth; ++i) {
             const int32_t difference = in[i] - largest;
             if (difference >= least) {
@@ -30,6 +31,7 @@ _SOFTMAX = """\
             --shift;
         }
         const int32_t inverse = tk_reciprocal(total);
+        TK_ROLLED
         for (int32_t i = 0; i < depth; ++i) {
             const int32_t difference = in[i] - largest;
             uint32_t value = 0;
@@ -65,5 +67,6 @@ def softmax_call(graph: ir.Graph, op: ir.Softmax, reverse: bool) -> Call:
         "rows": int(np.prod(x.shape[:-1], dtype=np.int64)), "depth": x.channels,
         "multiplier": op.multiplier, "left": op.left_shift, "least": least,
     }  # fmt: skip
-    function = Function("softmax", ((IN, "in"), (OUT, "out"), *integers(values)), _SOFTMAX, ("tk_high", "tk_exp", "tk_reciprocal"))
+    support = ("tk_high", "tk_rolled", "tk_exp", "tk_reciprocal")
+    function = Function("softmax", ((IN, "in"), (OUT, "out"), *integers(values)), _SOFTMAX, support)
     return Call(function, {"in": operand(graph, op, op.inputs[0]), "out": operand(graph, op, op.output), **values})

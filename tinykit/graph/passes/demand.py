@@ -139,7 +139,7 @@ def _mean(d: _Demand, op: ir.Mean) -> None:
 
 
 def _transpose(d: _Demand, op: ir.Transpose) -> None:
-    if op.permutation[-1] == len(op.permutation) - 1:
+    if not op.permutation or op.permutation[-1] == len(op.permutation) - 1:
         d.tie(op.inputs[0], op.output)
     else:
         _need_everything(d, op)
@@ -181,7 +181,7 @@ def _share(d: _Demand, whole: str, other: str, part: slice) -> None:
 
 
 def _pad(d: _Demand, op: ir.Pad) -> None:
-    before = op.amounts[-1][0]
+    before = op.amounts[-1][0] if op.amounts else 0
     _share(d, op.inputs[0], op.output, slice(before, before + len(d.masks[op.inputs[0]])))
 
 

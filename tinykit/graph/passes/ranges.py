@@ -195,7 +195,8 @@ def _pad(graph: ir.Graph, op: ir.Pad, args: Sequence[Interval]) -> Interval:
     low, high = args[0].low, args[0].high
     if any(before or after for before, after in op.amounts[:-1]):
         low, high = np.minimum(low, op.value), np.maximum(high, op.value)
-    return Interval(*(np.pad(end, op.amounts[-1], constant_values=op.value) for end in (low, high)))
+    ends = op.amounts[-1] if op.amounts else (0, 0)  # a scalar has one channel and nothing to pad
+    return Interval(*(np.pad(end, ends, constant_values=op.value) for end in (low, high)))
 
 
 def _reshape(graph: ir.Graph, op: ir.Reshape, args: Sequence[Interval]) -> Interval:
@@ -205,7 +206,7 @@ def _reshape(graph: ir.Graph, op: ir.Reshape, args: Sequence[Interval]) -> Inter
 
 
 def _transpose(graph: ir.Graph, op: ir.Transpose, args: Sequence[Interval]) -> Interval:
-    if op.permutation[-1] == len(op.permutation) - 1:
+    if not op.permutation or op.permutation[-1] == len(op.permutation) - 1:
         return args[0]
     return union_by_class(args[0], 1, graph.tensors[op.output].channels)
 

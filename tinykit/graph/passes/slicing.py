@@ -98,6 +98,8 @@ def _slice_concat(graph: ir.Graph, op: ir.Concat, masks: Masks, ranges: Ranges) 
 
 
 def _slice_pad(graph: ir.Graph, op: ir.Pad, masks: Masks, ranges: Ranges) -> ir.Op:
+    if not op.amounts:  # a scalar
+        return dataclasses.replace(op)
     mask, before = masks[op.output], op.amounts[-1][0]
     after = before + len(masks[op.inputs[0]])
     return dataclasses.replace(op, amounts=(*op.amounts[:-1], (int(mask[:before].sum()), int(mask[after:].sum()))))

@@ -5,6 +5,14 @@ from __future__ import annotations
 from tinykit.graph.plan.problem import Plan, Problem, StepMemory
 
 _CLOSE = 0.05  # a gap to the lower bound below this share of the arena is not worth anybody's time
+_LONGEST = 40  # characters of a name
+_NAMED = 6  # steps that a sentence lists
+
+
+def _short(name: str) -> str:
+    """A name in a sentence, cut as in the report: converters join names with ';', the first tells most; a long one loses its middle."""
+    first, half = name.partition(";")[0] or name, _LONGEST // 2
+    return first if len(first) <= _LONGEST else f"{first[: half - 3]}...{first[-half:]}"
 
 
 def advice(problem: Problem, plan: Plan) -> list[str]:
@@ -28,12 +36,13 @@ def _peak_sentence(problem: Problem, plan: Plan, peak: StepMemory) -> str:
     alive = []
     for name, (_, size) in sorted(peak.tensors.items(), key=lambda item: (-item[1][1], item[0])):
         role = "output" if name == written else "input" if name in read else "kept for later"
-        alive.append(f"{name} {size:,} B ({role})")
+        alive.append(f"{_short(name)} {size:,} B ({role})")
     if peak.scratch[1]:
         alive.append(f"scratch {peak.scratch[1]:,} B")
     total = sum(size for _, size in peak.tensors.values()) + peak.scratch[1]
     shared = f", of which {total - peak.least:,} B can be shared" if total > peak.least else ""
-    return f"Step {peak.step} needs the most memory, {peak.least:,} B of the arena's {plan.arena_bytes:,} B: {', '.join(alive)}{shared}."
+    step_needs = f"Step {_short(peak.step)} needs the most memory, {peak.least:,} B of the arena's {plan.arena_bytes:,} B"
+    return f"{step_needs}: {', '.join(alive)}{shared}."
 
 
 def _gap_sentence(plan: Plan) -> str:
@@ -49,7 +58,7 @@ def _next_sentence(plan: Plan, peak: StepMemory, edge: int) -> str:
     """What halving the most demanding step would win."""
     others = [entry for entry in plan.timeline if entry.step != peak.step]
     fall = _fall(plan, [peak], others, edge)
-    return f"If {peak.step} needed half of that (fewer channels, or an input that is smaller or reduced earlier), {fall}."
+    return f"If {_short(peak.step)} needed half of that (fewer channels, or an input that is smaller or reduced earlier), {fall}."
 
 
 def _together_sentence(plan: Plan, peak: StepMemory, edge: int) -> str | None:
@@ -58,7 +67,9 @@ def _together_sentence(plan: Plan, peak: StepMemory, edge: int) -> str | None:
     if len(near) < 2:
         return None
     fall = _fall(plan, near, [entry for entry in plan.timeline if entry not in near], edge)
-    names = ", ".join(entry.step for entry in near)
+    names = ", ".join(_short(entry.step) for entry in near[:_NAMED])
+    if len(near) > _NAMED:
+        names = f"{names} and {len(near) - _NAMED} more"
     return f"{len(near)} steps come within {_CLOSE:.0%} of it ({names}); if each needed half, {fall}."
 
 
@@ -70,7 +81,7 @@ def _fall(plan: Plan, halved: list[StepMemory], others: list[StepMemory], edge: 
     saved = max(0, plan.lower_bound - rest)
     fall = f"the arena could fall by {saved:,} B to {rest:,} B" if saved else "the arena would not fall"
     if following is not None and following.least == rest:
-        return f"{fall}; step {following.step} would decide then, with {following.least:,} B"
+        return f"{fall}; step {_short(following.step)} would decide then, with {following.least:,} B"
     if edge == rest:
         return f"{fall}; the inputs or outputs, {edge:,} B, would decide then"
     return f"{fall} and would still be decided there"

@@ -47,27 +47,29 @@ class Network:
         return tuple(b for b in self.inputs[step] if b not in self.end and not self.readers[b] & left)
 
     def saving(self, step: int, dying: Sequence[int]) -> int:
-        """Bytes that a step's output can share at most with the inputs that die in it. No placement saves more."""
+        """Bytes that a step's output can share at most with the inputs that die in it. No placement saves more.
+
+        Inputs lie apart, so all of them together share no more of the output than the one that may reach furthest into it."""
         if not dying:
             return 0
-        size = self.sizes[self.outputs[step]]
-        forward = sum(_shared(self.sizes[b], size, self.distances[step, b], False) for b in dying)
-        reverse = sum(_shared(self.sizes[b], size, self.distances[step, b], True) for b in dying)
-        return min(size, max(forward, reverse))
+        size, most = self.sizes[self.outputs[step]], 0
+        for reverse in (False, True):
+            reaches = [_reach(self.sizes[b], size, self.distances[step, b], reverse) for b in dying]
+            shared = sum(min(self.sizes[b], reach) for b, reach in zip(dying, reaches))
+            most = max(most, min(shared, max(reaches)))
+        return most
 
     def edge_bytes(self) -> int:
         """Bytes of the inputs, which are all there at the start, or of the outputs at the end, whichever is more."""
         return max(sum(self.sizes[b] for b in self.start), sum(self.sizes[b] for b in self.end))
 
 
-def _shared(input_size: int, output_size: int, d: Distance, reverse: bool) -> int:
-    """Most bytes in which input and output can overlap in one direction."""
-    most = min(input_size, output_size)
+def _reach(input_size: int, output_size: int, d: Distance, reverse: bool) -> int:
+    """Bytes of the output, from its end (in reverse from its start), among which an input may lie."""
+    reach = input_size - d.reverse if reverse else output_size - d.forward
     if d.in_place:
-        return most
-    if reverse:
-        return min(most, max(0, input_size - d.reverse))
-    return min(most, max(0, output_size - d.forward))
+        reach = max(reach, input_size if reverse else output_size)
+    return min(output_size, max(0, reach))
 
 
 def index(problem: Problem) -> Network:
