@@ -62,7 +62,7 @@ def test_every_entry_has_a_docstring_with_source_and_example(name):
 
 
 def test_unknown_names_and_options():
-    assert dataset_names() == ("cifar10", "digits", "fashion_mnist", "image_folder", "npz")
+    assert dataset_names() == ("ad", "cifar10", "csv", "digits", "fashion_mnist", "har", "image_folder", "kws", "npz", "vww")
     with pytest.raises(ConfigError, match="did you mean 'cifar10'"):
         load("cifar")
     with pytest.raises(ConfigError) as caught:

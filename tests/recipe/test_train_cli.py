@@ -46,7 +46,7 @@ def test_a_misspelt_key_is_told_fast_and_without_tensorflow(tmp_path):
     [
         (("--confi=digits",), "Unknown command line flag 'confi'"),
         (("--config=digitz",), "no config 'digitz'; did you mean 'digits'?"),
-        ((), "--config is missing; shipped configurations: cifar10, digits, fashion_mnist"),
+        ((), "--config is missing; shipped configurations: ad, cifar10, digits, "),
         (("digits.yaml",), "unexpected argument 'digits.yaml'; did you mean --config=digits.yaml?"),
         (("--config=digits", "--seed=-1"), "flag --seed"),
     ],

@@ -37,7 +37,7 @@ class DataConfig(Section):
         default_factory=list, max_length=64, description="chain of operations, in order: [{scale: {by: 0.0039215686}}]"
     )
     augment: list[Any] = Field(
-        default_factory=list, max_length=64, description="random changes of the training split: [flip_lr, {shift: 3}]"
+        default_factory=list, max_length=64, description="random changes of the training split: [flip_lr, {shift: {pixels: 3}}]"
     )
     batch_size: int = Field(default=32, ge=1, le=65536, description="samples a batch")
 

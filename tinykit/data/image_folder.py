@@ -36,7 +36,8 @@ def _folders(root: Path) -> list[Path]:
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """The .png, .jpg and .jpeg files of a folder, sorted; hidden ones are left out."""
     entries = (entry for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
     return sorted(entry for entry in entries if not entry.name.startswith("."))
 
@@ -51,15 +52,15 @@ def _listing(root: Path, names: tuple[str, ...]) -> tuple[list[tuple[Path, int]]
     for label, name in enumerate(names):
         if name not in found:
             continue
-        members = _files(root / name)
+        members = image_files(root / name)
         if not members:
             problems.append(f"{root / name}: holds no {', '.join(SUFFIXES)} file")
         files += [(member, label) for member in members]
     return files, problems
 
 
-def _decode(path: Path, size: tuple[int, int], grayscale: bool) -> np.ndarray:
-    """One image as uint8 [height, width, 1 or 3]; raises DataError."""
+def decode(path: Path, size: tuple[int, int], grayscale: bool) -> np.ndarray:
+    """One image as uint8 [height, width, 1 or 3], resized by PIL's bilinear filter (antialiased); raises DataError."""
     from PIL import Image, ImageOps
 
     from tinykit.data.preprocess import gray_numpy
@@ -89,7 +90,7 @@ def _read(files: list[tuple[Path, int]], options: ImageFolderOptions) -> Split:
     problems = []
     for row, (path, _) in enumerate(files):
         try:
-            x[row] = _decode(path, options.size, options.grayscale)
+            x[row] = decode(path, options.size, options.grayscale)
         except DataError as error:
             problems += error.problems
     if problems:

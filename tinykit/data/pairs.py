@@ -1,10 +1,11 @@
 """What the datasets that are a training file and a test file have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tinykit.atomic import replacing
 from tinykit.data.dataset import Dataset, Split
 from tinykit.data.files import as_split, check_samples, missing_message, read_npz, resolve
 from tinykit.data.splits import assemble, generated_dataset, split_train
@@ -29,8 +30,41 @@ def read_split(path: Path, shape: tuple[int, ...] | None, classes: int | None) -
     return as_split(x, y)
 
 
-def load_pair(name: str, source: str, class_names: Sequence[str], shape: tuple[int, ...], *, seed: int, quicktest: bool) -> Dataset:
+def write_split(path: Path, x: np.ndarray, y: np.ndarray) -> None:
+    """Writes what `read_split` reads, complete or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, x=x, y=y)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error}") from error
+
+
+def load_pair(
+    name: str,
+    source: str,
+    class_names: Sequence[str],
+    shape: tuple[int, ...],
+    *,
+    seed: int,
+    quicktest: bool,
+    make: Callable[[list[Path]], None] | None = None,
+    hint: str = "",
+) -> Dataset:
     """Loads `<name>_train.npz` and `<name>_test.npz` (uint8 images) from TINYKIT_DATA; 10 % of train becomes val.
+
+    Args:
+        name: of the dataset.
+        source: where its samples come from.
+        class_names: one a class.
+        shape: of a sample.
+        seed: of generated samples.
+        quicktest: few samples, or generated ones.
+        make: fetches and writes the absent ones of the two files, where that is wanted; never called in a quicktest.
+        hint: ends the message that a file is absent.
 
     Raises:
         DataError: a file is absent (without `quicktest`) or damaged; the problems of both files at once.
@@ -39,8 +73,10 @@ def load_pair(name: str, source: str, class_names: Sequence[str], shape: tuple[i
     absent = [path for path in paths if not path.exists()]
     if absent and quicktest:
         return generated_dataset(name, shape, "uint8", class_names, seed, absent[0].name)
-    if absent:
-        raise DataError([missing_message(name, path) for path in absent])
+    if absent and make is not None:
+        make(absent)
+    elif absent:
+        raise DataError([missing_message(name, path) + hint for path in absent])
     splits, problems = [], []
     for path in paths:
         try:

@@ -2,105 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import pydantic
-from pydantic.dataclasses import dataclass as checked_dataclass
-
+from tinykit.data.augment import AUGMENTATIONS, SEEDS_PER_BATCH, parse_augmentations
 from tinykit.data.dataset import Split
-from tinykit.data.preprocess import STRICT, Chain, parse_declared
+from tinykit.data.preprocess import Chain
 from tinykit.errors import ConfigError, DataError
 
-
-class Augmentation(Protocol):
-    """A random change of raw samples that keeps shape and dtype."""
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Raises DataError where samples of this shape (without the batch) cannot be changed so."""
-
-    def tf(self, x: Any, seed: Any) -> Any:
-        """The changed batch [N, ...]; `seed`: int32 [2] for TensorFlow's stateless generators."""
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class FlipLeftRight:
-    """Mirrors each image [h, w, c] with probability 1/2.
-
-    Example:
-        {flip_lr: {}}
-    """
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 3:
-            raise DataError(f"flip_lr: needs images [height, width, channels], received shape {list(shape)}")
-
-    def tf(self, x: Any, seed: Any) -> Any:
-        import tensorflow as tf
-
-        chosen = tf.random.stateless_uniform([tf.shape(x)[0], 1, 1, 1], seed, dtype=tf.float32, alg="philox") < 0.5
-        return tf.where(chosen, tf.reverse(x, [2]), x)
-
-
-def _shifted(x: Any, seed: Any, reach: int, axis: int) -> Any:
-    """Each sample moved by a random -reach..reach along `axis`; the border is repeated."""
-    import tensorflow as tf
-
-    size = x.shape[axis]
-    offset = tf.random.stateless_uniform([tf.shape(x)[0], 1], seed, minval=-reach, maxval=reach + 1, dtype=tf.int32, alg="philox")
-    index = tf.clip_by_value(tf.range(size, dtype=tf.int32)[tf.newaxis] + offset, 0, size - 1)
-    if axis == 1:
-        return tf.gather(x, index, axis=1, batch_dims=1)
-    swapped = tf.transpose(x, [0, 2, 1, 3])
-    return tf.transpose(tf.gather(swapped, index, axis=1, batch_dims=1), [0, 2, 1, 3])
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class Shift:
-    """Moves each image [h, w, c] by a random -pixels..pixels down and across; the border is repeated.
-
-    Example:
-        {shift: {pixels: 4}}
-    """
-
-    pixels: int = pydantic.Field(ge=1)
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 3:
-            raise DataError(f"shift: needs images [height, width, channels], received shape {list(shape)}; see time_shift")
-
-    def tf(self, x: Any, seed: Any) -> Any:
-        return _shifted(_shifted(x, seed, self.pixels, 1), seed + [0, 1], self.pixels, 2)
-
-
-@checked_dataclass(frozen=True, config=STRICT)
-class TimeShift:
-    """Moves each sample [time, ...] by a random -steps..steps along its first axis; the border is repeated.
-
-    Example:
-        {time_shift: {steps: 5}}
-    """
-
-    steps: int = pydantic.Field(ge=1)
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        if not shape:
-            raise DataError("time_shift: needs samples [time, ...], received single values")
-
-    def tf(self, x: Any, seed: Any) -> Any:
-        return _shifted(x, seed, self.steps, 1)
-
-
-AUGMENTATIONS: dict[str, type] = {"flip_lr": FlipLeftRight, "shift": Shift, "time_shift": TimeShift}
-SEEDS_PER_BATCH = 16
-
-
-def parse_augmentations(declared: Sequence[dict[str, Any]], where: str = "augment") -> tuple[Augmentation, ...]:
-    """Parses a declared list such as `[{flip_lr: {}}, {shift: {pixels: 4}}]`.
-
-    Raises:
-        ConfigError: with every problem of the list.
-    """
-    return tuple(parse_declared(declared, AUGMENTATIONS, where))
+__all__ = ["AUGMENTATIONS", "batches", "parse_augmentations"]
 
 
 def batches(
@@ -109,7 +18,7 @@ def batches(
     *,
     batch_size: int,
     shuffle_seed: int | None = None,
-    augment: Sequence[dict[str, Any]] = (),
+    augment: Sequence[Any] = (),
     drop_remainder: bool = False,
     repeat: bool = False,
     first_epoch: int = 0,
@@ -141,7 +50,7 @@ def batches(
     changes = parse_augmentations(augment)
     shape = tuple(split.x.shape[1:])
     for change in changes:
-        change.check(shape)
+        change.check(shape, split.x.dtype.name)
     chain.output_shape(shape)
     count = len(split)
     steps = count // batch_size if drop_remainder else math.ceil(count / batch_size)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from tinykit.data import cifar10, digits, fashion_mnist, image_folder, npz
+from tinykit.data import ad, cifar10, csvseries, digits, fashion_mnist, har, image_folder, kws, npz, vww
 from tinykit.data.dataset import Dataset
 from tinykit.errors import ConfigError
 from tinykit.options import Options, nearest, parse_options
@@ -30,11 +30,16 @@ class DatasetEntry:
 
 
 DATASETS: dict[str, DatasetEntry] = {
+    "ad": DatasetEntry(ad.load, ad.AdOptions),
     "cifar10": DatasetEntry(cifar10.load, cifar10.Cifar10Options),
+    "csv": DatasetEntry(csvseries.load, csvseries.CsvOptions),
     "digits": DatasetEntry(digits.load, digits.DigitsOptions),
     "fashion_mnist": DatasetEntry(fashion_mnist.load, fashion_mnist.FashionMnistOptions),
+    "har": DatasetEntry(har.load, har.HarOptions),
     "image_folder": DatasetEntry(image_folder.load, image_folder.ImageFolderOptions),
+    "kws": DatasetEntry(kws.load, kws.KwsOptions),
     "npz": DatasetEntry(npz.load, npz.NpzOptions),
+    "vww": DatasetEntry(vww.load, vww.VwwOptions),
 }
 
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tinykit.errors import ModelError
+from tinykit.models.flatten import set_weights
 from tinykit.models.graphs import unique_name
+from tinykit.models.operations import TF_FUNCTIONS, as_layer
 
 # Keys of Keras 2 layers that Keras 3 does not know, with the values for which leaving them out changes nothing.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -19,6 +21,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "noise_shape": (None,),
     "ragged": (False,),
     "renorm": (False,),
+    "rng_type": (),
     "sparse": (False,),
     "time_major": (False,),
     "virtual_batch_size": (None,),
@@ -46,7 +49,7 @@ def convert_keras2(model: Any) -> Any:
         name = unique_name(tensor.name.split(":")[0], "", used)
         inputs.append(keras.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype.name, name=name))
     for layer, prefix in _layers(source, ""):
-        if id(layer) in made:
+        if id(layer) in made or _function(layer):
             continue
         try:
             made[id(layer)] = _counterpart(layer, unique_name(layer.name, prefix, used))
@@ -56,7 +59,7 @@ def convert_keras2(model: Any) -> Any:
         raise ModelError(problems)
     outputs = _replay(source, inputs, made)
     result = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, name=model.name)
-    for layer, _ in _layers(source, ""):
+    for layer in {id(layer): layer for layer, _ in _layers(source, "") if not _function(layer)}.values():
         _copy_weights(layer, made[id(layer)], problems)
     if problems:
         raise ModelError(problems)
@@ -66,7 +69,7 @@ def convert_keras2(model: Any) -> Any:
 def _copy_weights(layer: Any, made: Any, problems: list[str]) -> None:
     expected, given = [tuple(w.shape) for w in made.weights], [tuple(w.shape) for w in layer.weights]
     if expected == given:
-        made.set_weights(layer.get_weights())
+        set_weights(made, layer.get_weights())
     else:
         problems.append(
             f"layer {layer.name!r} ({type(layer).__name__}): its weights {given} are {expected} in Keras 3; options such as "
@@ -106,6 +109,23 @@ def _layers(model: Any, prefix: str) -> Iterator[tuple[Any, str]]:
             yield from _layers(_functional(node.layer), node.layer.name)
         else:
             yield node.layer, prefix
+
+
+def _function(layer: Any) -> str:
+    """What a layer that stands for a function of TensorFlow does, a value of TF_FUNCTIONS; "" for any other layer."""
+    return TF_FUNCTIONS.get(getattr(layer, "symbol", None) or "", "") if type(layer).__name__ == "TFOpLambda" else ""
+
+
+def _stand_in(layer: Any, arguments: Any, keywords: dict[str, Any]) -> Any:
+    """The result, in Keras 3, of a function of TensorFlow."""
+    given = [*arguments, *(value for key, value in keywords.items() if key != "name")]
+    standing = as_layer(_function(layer), layer.name, given)
+    if standing is None:
+        raise ModelError(
+            f"layer {layer.name!r} ({type(layer).__name__}): tf.{layer.symbol} of {len(given)} values such as these has no counterpart "
+            "among Keras 3's layers; replace it by standard layers"
+        )
+    return standing[0](standing[1])
 
 
 def _parameters(cls: type) -> set[str]:
@@ -153,8 +173,13 @@ def _counterpart(layer: Any, name: str) -> Any:
     if problems:
         raise ModelError(problems)
     configuration["name"] = name
+    wrapped = getattr(layer, "forward_layer", None) or getattr(layer, "layer", None)
     try:
-        made = cls.from_config(configuration)
+        if "layer" in configuration and wrapped is not None:  # Bidirectional, TimeDistributed: what is inside is converted likewise
+            configuration.pop("backward_layer", None)
+            made = cls(**{**configuration, "layer": _counterpart(wrapped, wrapped.name)})
+        else:
+            made = cls.from_config(configuration)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{where}: Keras 3 refuses its options: {error}") from error
     made.trainable = layer.trainable
@@ -177,6 +202,8 @@ def _replay(model: Any, inputs: list[Any], made: dict[int, Any]) -> list[Any]:
         keywords = tf.nest.map_structure(translate, keywords)
         if _is_model(node.layer):
             new = _replay(_functional(node.layer), keras.tree.flatten(arguments[0]), made)
+        elif _function(node.layer):
+            new = [_stand_in(node.layer, arguments, keywords)]
         else:
             new = keras.tree.flatten(made[id(node.layer)](*arguments, **keywords))
         old = tf.nest.flatten(node.outputs)

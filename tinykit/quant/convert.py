@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinykit.quant.arithmetic import SCALE_BITS
+from tinykit.quant.equalize import equalize
 from tinykit.quant.fuse import fuse
 from tinykit.quant.model import QuantizedModel
 from tinykit.quant.program import Node, Program
@@ -86,18 +87,22 @@ class _Groups:
         self.group[a] = _Group(ga.signed or gb.signed, most, ga.fixed or gb.fixed)
 
 
-def build_quantized(model: Any, input_range: InputRange, batch_norm: str = "frozen") -> QuantizedModel:
+def build_quantized(model: Any, input_range: InputRange, batch_norm: str = "frozen", equalized: bool = False) -> QuantizedModel:
     """A quantised model with the weights of a float Keras model, activations not calibrated yet.
 
     Args:
         model: built functional Keras model (see `fuse`).
         input_range: quantisation of the input.
         batch_norm: "frozen" or "update".
+        equalized: even out the ranges of neighbouring dense layers first (see `equalize`).
 
     Raises:
         ModelError: every layer without an exact integer counterpart.
     """
-    return from_program(fuse(model, batch_norm), input_range)
+    program = fuse(model, batch_norm)
+    if equalized:
+        equalize(program)
+    return from_program(program, input_range)
 
 
 def from_program(program: Program, input_range: InputRange) -> QuantizedModel:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinykit.errors import ModelError
+from tinykit.quant.folding import Affine
 from tinykit.quant.handlers import HANDLERS, activation_of, check_call, function_of, norm_arrays
 from tinykit.quant.layer import Shape
 from tinykit.quant.program import Node, Program, Unsupported, Value, plane
@@ -28,6 +29,10 @@ IDENTITY_LAYERS = {
     "RandomZoom",
     "RandomContrast",
     "RandomBrightness",
+}
+HINTS = {
+    "Resizing": "there is no integer counterpart; use `resize` in data.preprocess and save the model without it",
+    "CenterCrop": "there is no integer counterpart; use `pad_or_crop` in data.preprocess and save the model without it",
 }
 FUSED = {"linear": "none", "relu": "relu", "relu6": "relu6"}
 TABLES = {
@@ -64,6 +69,7 @@ class Fuser:
         self.alias: set[int] = set()
         self.names: set[str] = {"input"}
         self.problems: list[str] = []
+        self.affine: dict[int, Affine] = {}  # by tensor: what its only reader is to take into its weights
 
     def run(self) -> Program:
         model = self.model
@@ -119,7 +125,7 @@ class Fuser:
             if kind in IDENTITY_LAYERS:
                 self.values[id(node.outputs[0])] = self.values[id(node.arguments.keras_tensors[0])]
             elif handler is None:
-                raise Unsupported("there is no integer counterpart")
+                raise Unsupported(HINTS.get(kind, "there is no integer counterpart"))
             else:
                 handler(self, node, layer)
         except Unsupported as e:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinykit.graph.windows import same_padding_2d
+from tinykit.quant.folding import Affine, absorbs, compose, into_weights
 from tinykit.quant.layer import Shape, pair
 from tinykit.quant.program import Unsupported, Value, plane
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 
 CONCAT_INPUTS = 10  # that TFLM takes at once
+SCALING = ("Rescaling", "Normalization")
 
 
 def function_of(layer: Any) -> str:
@@ -57,8 +60,15 @@ def check_call(node: Any, layer: Any) -> None:
     """Refuses what a layer of any kind must not be: channels first, or called as in training."""
     if getattr(layer, "data_format", None) not in (None, "channels_last"):
         raise Unsupported(f"data_format {layer.data_format}; build the model with channels_last")
-    if node.arguments.kwargs.get("training"):
+    if node.arguments.kwargs.get("training") and not _trains_by_default(layer):
         raise Unsupported("it is called with training=True, which the integer network never does")
+
+
+def _trains_by_default(layer: Any) -> bool:
+    """Whether training=True in a call may be the default of a Keras 3 layer (RandomFlip, Resizing) and no wish: a model then passes on
+    what it is called with itself."""
+    parameter = inspect.signature(layer.call).parameters.get("training")
+    return parameter is not None and parameter.default is True
 
 
 def _finite(arrays: dict[str, Any]) -> None:
@@ -148,7 +158,7 @@ def _bias(layer: Any, size: int) -> np.ndarray:
     return np.asarray(layer.bias) if layer.use_bias else np.zeros(size, np.float32)
 
 
-def _convolution(f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray, one_dimensional: bool) -> None:
+def _convolution(f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray, bias: np.ndarray, one_dimensional: bool) -> None:
     tensor = node.arguments.keras_tensors[0]
     value, extra = f.absorb_padding(f.values[id(tensor)], tensor)
     if getattr(layer, "groups", 1) != 1:
@@ -162,7 +172,7 @@ def _convolution(f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray,
         kind,
         value,
         kernel,
-        _bias(layer, kernel.shape[-1]),
+        bias,
         shape,
         (norm, activation),
         stride=stride,
@@ -174,8 +184,8 @@ def _convolution(f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray,
 
 def _conv(f: Fuser, node: Any, layer: Any) -> None:
     one_dimensional = type(layer).__name__ == "Conv1D"
-    kernel = np.asarray(layer.kernel)
-    _convolution(f, node, layer, "conv2d", kernel[None] if one_dimensional else kernel, one_dimensional)
+    kernel, bias = into_weights(_folded(f, node), np.asarray(layer.kernel), _bias(layer, layer.kernel.shape[-1]))
+    _convolution(f, node, layer, "conv2d", kernel[None] if one_dimensional else kernel, bias, one_dimensional)
 
 
 def _depthwise(f: Fuser, node: Any, layer: Any) -> None:
@@ -183,7 +193,8 @@ def _depthwise(f: Fuser, node: Any, layer: Any) -> None:
     kernel = np.asarray(layer.kernel if hasattr(layer, "kernel") else layer.depthwise_kernel)
     kernel = kernel[None] if one_dimensional else kernel
     kh, kw, channels, multiplier = kernel.shape
-    _convolution(f, node, layer, "depthwise_conv2d", kernel.reshape(kh, kw, channels * multiplier), one_dimensional)
+    kernel, bias = into_weights(_folded(f, node), kernel, _bias(layer, channels * multiplier), depthwise=True)
+    _convolution(f, node, layer, "depthwise_conv2d", kernel.reshape(kh, kw, channels * multiplier), bias, one_dimensional)
 
 
 def _separable(f: Fuser, node: Any, layer: Any) -> None:
@@ -197,14 +208,14 @@ def _separable(f: Fuser, node: Any, layer: Any) -> None:
     kh, kw, channels, multiplier = first.shape
     shape = plane(node.outputs[0].shape[1:])
     middle = (*shape[:2], channels * multiplier)
-    zeros = np.zeros(channels * multiplier, np.float32)
+    first, first_bias = into_weights(_folded(f, node), first, np.zeros(channels * multiplier, np.float32), depthwise=True)
     inner = _weighted(
         f,
         f"{layer.name}_depthwise",
         "depthwise_conv2d",
         value,
         first.reshape(kh, kw, -1),
-        zeros,
+        first_bias,
         middle,
         (None, "none"),
         stride=stride,
@@ -218,28 +229,41 @@ def _separable(f: Fuser, node: Any, layer: Any) -> None:
 
 def _dense(f: Fuser, node: Any, layer: Any) -> None:
     value = f.inputs(node)[0]
-    kernel = np.asarray(layer.kernel)
+    kernel, bias = into_weights(_folded(f, node), np.asarray(layer.kernel), _bias(layer, layer.kernel.shape[-1]))
     norm, activation, leftover, last = f.fused_tail(layer, node.outputs[0])
     shape = plane(node.outputs[0].shape[1:])
     flat = len(value.shape) == 1
     kind, w = ("fully_connected", kernel) if flat else ("conv2d", kernel[None, None])
-    out = _weighted(f, layer.name, kind, value, w, _bias(layer, kernel.shape[-1]), shape, (norm, activation))
+    out = _weighted(f, layer.name, kind, value, w, bias, shape, (norm, activation))
     f.publish(last, f.activation(f"{layer.name}_{leftover[0]}", leftover[0], out, leftover[1]))
 
 
+def _folded(f: Fuser, node: Any) -> Affine | None:
+    """The scale and shift in front of a layer with weights that it is to take in, None where there is none."""
+    return f.affine.pop(id(node.arguments.keras_tensors[0]), None)
+
+
 def _affine(f: Fuser, node: Any, layer: Any, gain: np.ndarray, offset: np.ndarray) -> None:
-    """A per-channel scale and shift that no convolution can absorb: a depthwise convolution of one tap."""
+    """A per-channel scale and shift: into the weights that follow, else a depthwise convolution of one tap."""
     value = f.inputs(node)[0]
     channels = value.shape[-1]
     flat = len(value.shape) == 1
-    activation, last = f.fused_activation(node.outputs[0])
-    if flat:
-        value = f.emit(f"{layer.name}_in", "reshape", [value], (1, 1, channels), tied=True)
     for array in (gain, offset):
         if array.size != 1 and (array.size != channels or array.shape[-1] != channels):
             raise Unsupported(f"parameters of shape {array.shape} for {channels} channels; one value, or one a channel")
-    kernel = np.broadcast_to(gain.reshape(-1), (channels,)).astype(np.float32).reshape(1, 1, channels)
-    bias = np.broadcast_to(offset.reshape(-1), (channels,)).astype(np.float32)
+    own = (np.broadcast_to(array.reshape(-1), (channels,)).astype(np.float64) for array in (gain, offset))
+    affine = compose(_folded(f, node), *own)
+    _finite({"scale": affine[0], "shift": affine[1]})
+    reader = f.following(node.outputs[0])
+    scaling = type(layer).__name__ in SCALING  # a batch norm on its own is kept: it evens out what it reads, which its reader may need
+    if scaling and reader is not None and (absorbs(reader, affine[1]) or type(reader.operation).__name__ in SCALING):
+        f.affine[id(reader.arguments.keras_tensors[0])] = affine
+        f.publish(node.outputs[0], value)
+        return
+    activation, last = f.fused_activation(node.outputs[0])
+    if flat:
+        value = f.emit(f"{layer.name}_in", "reshape", [value], (1, 1, channels), tied=True)
+    kernel, bias = affine[0].astype(np.float32).reshape(1, 1, channels), affine[1].astype(np.float32)
     out = _weighted(f, layer.name, "depthwise_conv2d", value, kernel, bias, value.shape, (None, activation))
     if flat:
         out = f.emit(f"{layer.name}_out", "reshape", [out], (channels,), tied=True)

@@ -75,7 +75,7 @@ class Console:
         from rich.table import Table
 
         self._clear()
-        table = Table(*ledger.HEADINGS)
+        table = Table(*ledger.headings(rows))
         for line_cells in ledger.cells(rows, budget):
             table.add_row(*line_cells)
         RichConsole().print(table)

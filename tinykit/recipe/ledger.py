@@ -34,6 +34,7 @@ class Row:
         footprint: of the network after the step.
         seconds: that the step took (its last leg, if it was resumed).
         resumed: it was finished by an earlier command.
+        metric: what `accuracy` is: 'top1', or 'auc', an area under the ROC curve.
     """
 
     step: str
@@ -41,15 +42,18 @@ class Row:
     footprint: Footprint
     seconds: float
     resumed: bool = False
+    metric: str = "top1"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the step's report."""
-        return {"accuracy": self.accuracy, "footprint": dataclasses.asdict(self.footprint), "seconds": self.seconds}
+        values = {"accuracy": self.accuracy, "footprint": dataclasses.asdict(self.footprint), "seconds": self.seconds}
+        return values if self.metric == "top1" else {**values, "metric": self.metric}
 
     @classmethod
     def from_report(cls, step: str, report: dict[str, Any]) -> "Row":
         """The row of a step that an earlier command finished."""
-        return cls(step, report["accuracy"], Footprint(**report["footprint"]), report["seconds"], resumed=True)
+        footprint = Footprint(**report["footprint"])
+        return cls(step, report["accuracy"], footprint, report["seconds"], resumed=True, metric=report.get("metric", "top1"))
 
 
 def over_budget(flash: int | None, ram: int | None, budget: Budget) -> list[str]:
@@ -84,20 +88,33 @@ def format_macs(macs: int | None) -> str:
     return "-" if macs is None else f"{macs / 1e6:.2f} M"
 
 
-def format_accuracy(accuracy: float | None) -> str:
-    """'98.67 %' for 0.98667."""
-    return "-" if accuracy is None else f"{100 * accuracy:.2f} %"
+def format_accuracy(accuracy: float | None, metric: str = "top1") -> str:
+    """'98.67 %' for 0.98667; with the metric 'auc' '0.9867'."""
+    if accuracy is None:
+        return "-"
+    return f"{accuracy:.4f}" if metric == "auc" else f"{100 * accuracy:.2f} %"
+
+
+def metric_name(metric: str) -> str:
+    """How a metric is called in what a run prints."""
+    return "AUC" if metric == "auc" else "accuracy"
 
 
 HEADINGS = ("step", "test accuracy", "int8 .tflite", "RAM (est.)", "MACs", "seconds", "budget (est.)")
 
 
+def headings(rows: Sequence[Row]) -> tuple[str, ...]:
+    """HEADINGS, with the name of the rows' metric."""
+    name = metric_name(rows[0].metric) if rows else "accuracy"
+    return (HEADINGS[0], f"test {name}", *HEADINGS[2:])
+
+
 def cells(rows: Sequence[Row], budget: Budget) -> list[tuple[str, ...]]:
-    """The ledger's cells, under HEADINGS."""
+    """The ledger's cells, under `headings`."""
     return [
         (
             f"{number} {row.step}" + (" (done before)" if row.resumed else ""),
-            format_accuracy(row.accuracy),
+            format_accuracy(row.accuracy, row.metric),
             format_size(row.footprint.tflite_bytes),
             format_size(row.footprint.ram_bytes),
             format_macs(row.footprint.macs),
@@ -110,6 +127,6 @@ def cells(rows: Sequence[Row], budget: Budget) -> list[tuple[str, ...]]:
 
 def plain(rows: Sequence[Row], budget: Budget) -> list[str]:
     """The ledger as aligned lines of plain text."""
-    table = [HEADINGS, *cells(rows, budget)]
+    table = [headings(rows), *cells(rows, budget)]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADINGS))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]

@@ -23,7 +23,7 @@ from tinykit.graph.simplify import Removed, simplify
 from tinykit.graph.writer import op_names, write_tflite
 from tinykit.quant.lowering import lower
 from tinykit.quant.model import QuantizedModel
-from tinykit.recipe import ledger
+from tinykit.recipe import anomaly, ledger
 from tinykit.recipe.checks import Checked, Count, check
 from tinykit.recipe.engine import EngineResult, build_and_check
 from tinykit.recipe.merge import merge
@@ -131,7 +131,10 @@ def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Se
     material |= _material(graph, deployed, removed, checked, arena, engine)
     metrics = _metrics(deployed, tflite, checked)
     merge(metrics, engine.metrics)
-    _judge_predictions(metrics, material, _predictions(model, checked, context, x), context, x)
+    if context.dataset.task == "anomaly":
+        _judge_clips(metrics, material, model, graph, checked, context, x)
+    else:
+        _judge_predictions(metrics, material, _predictions(model, checked, context, x), context, x)
     return Outputs(metrics, material, engine.problems)
 
 
@@ -287,6 +290,25 @@ def _judge_predictions(
         context.log(
             f"accuracy: integer {metrics['accuracy']['integer']:.4f}; float and integer model disagree on {differ} of {count} samples"
         )
+
+
+def _judge_clips(
+    metrics: dict[str, Any],
+    material: dict[str, Any],
+    model: QuantizedModel,
+    graph: ir.Graph,
+    checked: Checked,
+    context: StepContext,
+    x: _Inputs,
+) -> None:
+    """Adds the areas under the ROC curve of an integer autoencoder, overall and for each machine."""
+    found, shown = anomaly.judge(model, context.float_model, graph, checked.outputs, context.dataset, x.part)
+    metrics |= found
+    material["notes"] = [*material["notes"], *shown.pop("notes", [])]
+    material |= shown
+    if found:
+        by_machine = ", ".join(f"{row['machine']}: {ledger.format_accuracy(row['integer'], 'auc')}" for row in found["auc_by_machine"])
+        context.log(f"AUC: integer {found['accuracy']['integer']:.4f}; machine {by_machine}")
 
 
 def _mistakes(data: Any, labels: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:

@@ -102,6 +102,12 @@ class Services:
 
         check_input(model, shape)
 
+    def absorb(self, model: "keras.Model", dataset: "Dataset", chain: "Chain") -> "tuple[keras.Model, Chain, list[str]]":
+        """A user's model without the preprocessing it begins with; see tinykit.recipe.imported.absorb."""
+        from tinykit.recipe.imported import absorb
+
+        return absorb(model, dataset, chain)
+
     def step_class(self, name: str) -> "type[Step]":
         """See tinykit.recipe.registry.step_class."""
         return step_class(name)
@@ -209,6 +215,7 @@ class _Run:
         self.started = time.monotonic()
         self._float: keras.Model | None = None
         self._float_origin = -2
+        self._imported: keras.Model | None = None
 
     def run(self, command: str) -> dict[str, Any]:
         """Everything, in order."""
@@ -248,7 +255,8 @@ class _Run:
             self.console.line(f"note: {note}")
 
     def _work(self, metrics_log: MetricsLog) -> dict[str, Any]:
-        dataset, chain = self._data()
+        dataset, declared = self._data()
+        chain = self._import(dataset, declared)
         context = StepContext(
             dataset=dataset,
             chain=chain,
@@ -283,13 +291,27 @@ class _Run:
         self.rundir.check_inputs(inputs)
         return dataset, chain
 
+    def _import(self, dataset: "Dataset", declared: "Chain") -> "Chain":
+        """Looks at a user's model, before anything is done with it; returns the chain with the preprocessing that it begins with."""
+        path = self.config.config.model.path
+        if path is None:
+            return declared
+        model = self.services.load_model(path)
+        self.services.check_input(model, declared.output_shape(dataset.train.x.shape[1:]))
+        self._imported, chain, lines = self.services.absorb(model, dataset, declared)
+        for line in lines:
+            self.console.line(line if line.startswith("warning") else f"note: {line}")
+        return chain
+
     def _first_model(self, dataset: "Dataset", chain: "Chain") -> "keras.Model":
         run = self.config.config
         self.services.seed(run.seed)
         shape = chain.output_shape(dataset.train.x.shape[1:])
         if run.model.path is not None:
-            model = self.services.load_model(run.model.path)
-            self.services.check_input(model, shape)
+            model, self._imported = self._imported, None  # a fresh object each time, because steps may change it
+            if model is None:
+                declared = self.services.parse_chain(run.data.preprocess)
+                model, _, _ = self.services.absorb(self.services.load_model(run.model.path), dataset, declared)
             return model
         if run.model.name is None:
             raise ModelError("the configuration names no model")
@@ -379,13 +401,16 @@ class _Run:
             self.services.save_step_model(model, temporary)
         self.stop.check()
         accuracy = self.services.score(model, context.dataset, context.chain)
-        row = ledger.Row(spec.label, accuracy, self._footprint(model), seconds)
+        metric = _metric(context.dataset)
+        row = ledger.Row(spec.label, accuracy, self._footprint(model), seconds, metric=metric)
         self.rows.append(row)
         self.rundir.finish_step(index, spec.label, {"step": spec.name, "options": spec.options, **row.to_dict(), "report": result.report})
-        values = {"seconds": seconds} if accuracy is None else {"test_accuracy": accuracy, "seconds": seconds}
+        key = f"test_{ledger.metric_name(metric).lower()}"
+        values = {"seconds": seconds} if accuracy is None else {key: accuracy, "seconds": seconds}
         own.write_metrics(spec.label, values, None)
         self.console.line(
-            f"done {index + 1}/{len(self.config.steps)} {spec.label}: test accuracy {ledger.format_accuracy(accuracy)}, {seconds:.1f} s"
+            f"done {index + 1}/{len(self.config.steps)} {spec.label}: test {ledger.metric_name(metric)}"
+            f" {ledger.format_accuracy(accuracy, metric)}, {seconds:.1f} s"
         )
         return model
 
@@ -412,7 +437,7 @@ class _Run:
                     "synthetic": bool(context.dataset.synthetic),
                     "test_samples": len(context.dataset.test.y),
                 },
-                "accuracy": {"float": float_accuracy, "metric": None if float_accuracy is None else "top1"},
+                "accuracy": {"float": float_accuracy, "metric": None if float_accuracy is None else _metric(context.dataset)},
                 "macs": last.macs,
                 "board": self.config.config.budget.board,
                 "tflite_bytes": last.tflite_bytes,
@@ -496,6 +521,11 @@ def _parity_failure(parity: dict[str, Any]) -> ParityError | None:
 def _shown_options(spec: StepSpec) -> str:
     shown = [f"{key}={value}" for key, value in spec.options.items() if isinstance(value, (int, float, str))]
     return f": {' '.join(shown)}" if shown else ""
+
+
+def _metric(dataset: Any) -> str:
+    """What the data are judged by: see `tinykit.data.Dataset.metric`."""
+    return getattr(dataset, "metric", "top1")
 
 
 def _nothing(*arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Accuracy of a model on the test split."""
+"""Accuracy of a model on the test split, or its AUC where the task is to find anomalies."""
 
 from typing import TYPE_CHECKING
 
@@ -28,16 +28,20 @@ def top1(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def score(model: "keras.Model", dataset: "Dataset", chain: "Chain") -> float | None:
-    """Top-1 accuracy of `model` on the test split of `dataset`, 0 to 1.
+    """Top-1 accuracy of `model` on the test split of `dataset`, 0 to 1; the area under the ROC curve where its task is 'anomaly'.
 
     Works for a float model and for a quantised one, through `predict`.
 
     Returns:
-        None if the model's output is not one value a class (an autoencoder).
+        None if the model's output is not one value a class (an autoencoder), or for anomalies, not of the input's shape.
 
     Raises:
         ModelError: the outputs contain NaN or infinity.
     """
+    if dataset.task == "anomaly":
+        from tinykit.recipe.anomaly import score_clips
+
+        return score_clips(model, dataset, chain)
     shape = model.output_shape
     if not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] != len(dataset.class_names):
         return None

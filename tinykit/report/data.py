@@ -24,6 +24,7 @@ class ReportData:
             live_bytes; as `tinykit.graph.costs.LayerRow`; of a linked engine also kernel, instructions, instructions_per_mac, cycles.
         memory: the RAM timeline, one dict an op in execution order: op, total, tensors {name: bytes}.
         confusion: counts of the integer model on the test split, [true class][predicted class].
+        machines: for anomalies, one dict a machine: machine, normal, anomalous (clips), float, integer (areas under the ROC curve).
         disagreements: count of the samples for which float and integer model choose different classes, samples compared.
         parity: one dict a comparison: a, b, mismatches, elements, samples, scope.
         curves: step -> one dict an epoch (epoch, loss, accuracy, val_loss, ...); `read_curves` makes it.
@@ -50,6 +51,7 @@ class ReportData:
     layers: list[dict[str, Any]] = field(default_factory=list)
     memory: list[dict[str, Any]] = field(default_factory=list)
     confusion: list[list[int]] | None = None
+    machines: list[dict[str, Any]] = field(default_factory=list)
     disagreements: dict[str, Any] = field(default_factory=dict)
     parity: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)

@@ -60,6 +60,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "partial": sections.partial_samples(data),
         "change": sections.accuracy_change(data),
         "disagreement": sections.disagreement_text(data),
+        "machines": sections.machine_rows(data),
         "confusion": sections.confusion_view(data),
         "examples": images.example_views(data.examples),
         "bars": sections.layer_bars(data.layers),

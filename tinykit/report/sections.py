@@ -52,6 +52,20 @@ def accuracy_change(data: ReportData) -> str:
     return "same as float" if after == before else f"{change} points against float"
 
 
+def machine_rows(data: ReportData) -> list[dict[str, str]]:
+    """Areas under the ROC curve of each machine, for anomalies: machine, normal, anomalous, float, integer."""
+    return [
+        {
+            "machine": str(row.get("machine", "?")),
+            "normal": numbers.count(row.get("normal")),
+            "anomalous": numbers.count(row.get("anomalous")),
+            "float": numbers.score(row.get("float"), "auc"),
+            "integer": numbers.score(row.get("integer"), "auc"),
+        }
+        for row in data.machines
+    ]
+
+
 def disagreement_text(data: ReportData) -> str:
     """The sentence about samples for which float and integer model choose different classes."""
     count, samples = data.disagreements.get("count"), data.disagreements.get("samples")

@@ -26,7 +26,9 @@ class FitOptions(BaseModel):
         default="cosine", description="after the warm-up: cosine to 0, constant, or a tenth at 1/2 and again at 3/4"
     )
     warmup_epochs: float = Field(default=0.0, ge=0, le=1000, description="linear rise from 0")
-    loss: Literal["auto", "mse"] = Field(default="auto", description="auto: cross entropy; mse: the input is the target")
+    loss: Literal["auto", "mse"] = Field(
+        default="auto", description="mse: the input is the target; auto: mse where the data are for anomaly detection, else cross entropy"
+    )
     batch_size: int | None = Field(default=None, ge=1, le=65536, description="null: data.batch_size")
     patience: int | None = Field(default=None, ge=1, description="stop after so many epochs without a better val value")
     keep: Literal["best", "last"] = Field(default="best", description="which epoch's weights, judged on val")
@@ -151,11 +153,16 @@ def reseed(model: "keras.Model", seed: int, epoch: int) -> None:
         generator.state.assign([(seed + 7919 * number) % 2**32, (epoch << 20) % 2**32])
 
 
+def rebuilds(options: FitOptions, context: StepContext) -> bool:
+    """Whether the target is the input and the loss the mean squared error of real values: an autoencoder."""
+    return options.loss == "mse" or context.dataset.task == "anomaly"
+
+
 def check_task(model: "keras.Model", options: FitOptions, context: StepContext) -> None:
     """Raises ModelError if the loss cannot compare the model's output with the data's classes, or (mse) with its own input."""
     shape, classes = model.output_shape, len(context.dataset.class_names)
     received = list(shape[1:]) if isinstance(shape, tuple) else [list(each[1:]) for each in shape]
-    if options.loss == "mse":
+    if rebuilds(options, context):
         wanted = list(context.chain.output_shape(context.dataset.input_shape))
         if received != wanted:
             raise ModelError(
@@ -214,7 +221,7 @@ def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext,
     common: dict[str, Any] = {"batch_size": batch_size, "repeat": True}
     train = context.batches("train", shuffle=True, augment=True, first_epoch=checkpoint.epoch, **common)
     val = context.batches("val", **common) if len(context.dataset.val) else None
-    if options.loss == "mse":
+    if rebuilds(options, context):
         train = train.map(lambda x, y: (x, x))
         val = val.map(lambda x, y: (x, x)) if val is not None else None
     steps = math.ceil(len(context.dataset.train) / batch_size)

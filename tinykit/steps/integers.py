@@ -30,6 +30,10 @@ class CalibrationOptions(BaseModel):
     calibration_samples: int = Field(default=512, ge=1, le=100_000, description="training samples that the ranges come from")
     calibration: Literal["mse", "minmax"] = Field(default="mse", description="mse: least squared error; minmax: no clipping")
     bias_correction: bool = Field(default=True, description="take the mean error of weight rounding out of the biases")
+    equalize: bool | None = Field(
+        default=None,
+        description="even out the weights of neighbouring dense layers, which have one step each; null: where the data are for anomalies",
+    )
 
 
 def input_range(context: StepContext) -> InputRange:
@@ -89,7 +93,8 @@ def quantized_model(model: keras.Model, options: CalibrationOptions, context: St
 
     if isinstance(model, QuantizedModel):
         raise ModelError(f"step {context.label}: the model is an integer network already; one of `quantize` and `ptq` is enough")
-    quantized = build_quantized(model, input_range(context), batch_norm)
+    equalized = context.dataset.task == "anomaly" if options.equalize is None else options.equalize
+    quantized = build_quantized(model, input_range(context), batch_norm, equalized)
     train = context.dataset.train.x
     count = min(options.calibration_samples, len(train))
     chosen = np.sort(np.random.default_rng(context.seed).choice(len(train), count, replace=False))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from tinykit.recipe.step import StepContext, StepResult
-from tinykit.steps.fitting import FitOptions, check_task, fit, uncompiled
+from tinykit.steps.fitting import FitOptions, check_task, fit, rebuilds, uncompiled
 from tinykit.steps.integers import CalibrationOptions, check_layers, describe, quantized_model
 from tinykit.steps.train import ends_in_softmax
 
@@ -71,7 +71,7 @@ class Quantize:
     ) -> dict[str, Any]:
         import keras
 
-        autoencoder = options.loss == "mse"
+        autoencoder = rebuilds(options, context)
         loss = "mse" if autoencoder else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         metrics = [] if autoencoder else ["accuracy"]
         weight = 0.0 if autoencoder else options.distill

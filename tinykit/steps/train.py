@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from tinykit.recipe.step import StepContext, StepResult
-from tinykit.steps.fitting import FitOptions, check_task, fit, uncompiled
+from tinykit.steps.fitting import FitOptions, check_task, fit, rebuilds, uncompiled
 from tinykit.steps.integers import check_float
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Train:
         optimizer = kinds[options.optimizer](**settings)
         if options.weight_decay:
             optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        if options.loss == "mse":
+        if rebuilds(options, context):
             model.compile(optimizer, "mse", jit_compile=False)
             return
         logits = not ends_in_softmax(model)
