@@ -22,15 +22,12 @@ from tinykit.boards.table import board, firmware_boards
 from tinykit.cli import expect_flags, run_program
 from tinykit.compile import Model, read_model
 from tinykit.config.sizes import format_size
+from tinykit.engine.estimate import STACK_BYTES, code_estimate
 from tinykit.engine.generate import Engine, build_engine
 from tinykit.export.tables import shape_text
 from tinykit.graph import costs
 
 FLAGS = flags.FLAGS
-
-# Code of a linked bench image, -O3 on a Cortex-M4 (`benchmarks/engine.md`): start-up and runtime, each distinct kernel, each layer's call.
-_CODE_BASE, _CODE_FUNCTION, _CODE_CALL = 800, 650, 48
-_STACK = 400
 
 
 def profile(model: Model) -> dict[str, Any]:
@@ -68,15 +65,14 @@ def _channels(graph: Any) -> int:
 
 
 def _flash(engine: Engine) -> dict[str, Any]:
-    functions = len({call.function for call in engine.calls})
-    code = _CODE_BASE + _CODE_FUNCTION * functions + _CODE_CALL * len(engine.calls)
+    code = code_estimate(engine)
     total = engine.weight_bytes + engine.table_bytes + code
     return {"total": total, "weights": engine.weight_bytes, "tables": engine.table_bytes, "code": code,
             "source": "weights and tables counted, code estimated"}  # fmt: skip
 
 
 def _ram(engine: Engine) -> dict[str, Any]:
-    return {"total": engine.plan.arena_bytes + _STACK, "arena": engine.plan.arena_bytes, "stack": _STACK,
+    return {"total": engine.plan.arena_bytes + STACK_BYTES, "arena": engine.plan.arena_bytes, "stack": STACK_BYTES,
             "source": "arena planned, stack estimated"}  # fmt: skip
 
 

@@ -15,7 +15,7 @@ class Footprint:
 
     Attributes:
         tflite_bytes: size of its int8 `.tflite`.
-        ram_bytes: RAM, estimated from the tensors that live at the same time.
+        ram_bytes: RAM of the engine: the planned arena and an estimate of the stack.
         macs: multiply-accumulates of one inference.
     """
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinykit import atomic
 from tinykit.boards.table import Budget
+from tinykit.engine.estimate import ram_estimate
 from tinykit.export.arena import arena_json, memory_row
 from tinykit.export.c_array import model_data
 from tinykit.export.golden import golden_npz
@@ -68,7 +69,7 @@ def integer_graph(model: QuantizedModel, name: str, simplified: bool = True) -> 
 
 
 def footprint(model: keras.Model, simplified: bool = True) -> ledger.Footprint:
-    """Size of a network for the ledger: bytes of its `.tflite`, RAM as TFLM's arena is estimated to be, MACs.
+    """Size of a network for the ledger: bytes of its `.tflite`, RAM of the engine (the planned arena and an estimated stack), MACs.
 
     A float model is sized as the int8 network that it would become: neither figure depends on the values of its weights.
 
@@ -78,7 +79,7 @@ def footprint(model: keras.Model, simplified: bool = True) -> ledger.Footprint:
     if not isinstance(model, QuantizedModel):
         model, simplified = _as_integers(model), False
     _, graph, _ = integer_graph(model, "model", simplified)
-    return ledger.Footprint(len(write_tflite(graph)), costs.tflm_arena_estimate(graph).total, costs.total_macs(graph))
+    return ledger.Footprint(len(write_tflite(graph)), ram_estimate(graph), costs.total_macs(graph))
 
 
 def _as_integers(model: keras.Model) -> QuantizedModel:

@@ -8,6 +8,7 @@ from tinykit.report.data import ReportData
 
 _FILE_ONLY = "measured(host): size of the .tflite file alone, without code"
 _ARENA = "estimated(TFLM arena, 32-bit): without stack"
+_PLANNED = "estimated(planned arena and stack)"
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _ram(data: ReportData) -> Usage:
         return Usage("RAM", run, limit, data.sources.get("ram.total", f"emulated({board})"), whole=True)
     used = data.ledger[-1].get("ram_bytes") if data.ledger else None
     if used is not None:
-        return Usage("RAM", used, limit, data.sources.get("ledger.ram_bytes", _ARENA))
+        return Usage("RAM", used, limit, data.sources.get("ledger.ram_bytes", _PLANNED))
     used = data.arena.get("estimate_bytes")
     if used is None:
         return Usage("RAM", None, limit, "not measured")
