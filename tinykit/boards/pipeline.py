@@ -41,6 +41,7 @@ class Compiled:
         build: the linked image and its sizes.
         verification: the comparison with the reference executor, and the counts of the first inference.
         budget: what it may take.
+        vector: the input of the self-test, one sample of every input by name.
     """
 
     engine: Engine
@@ -48,6 +49,7 @@ class Compiled:
     build: Build
     verification: Verification
     budget: Budget
+    vector: Samples
 
     @property
     def stack(self) -> int:
@@ -182,7 +184,7 @@ def compile_graph(
         f"plan: arena {format_size(plan.arena_bytes)} for {len(engine.calls)} layers "
         f"(lower bound {format_size(plan.lower_bound)}, order {'optimal' if plan.order_exact else 'by heuristic'})"
     )
-    faults = replay_graph(graph, engine.problem, plan)
+    faults = replay_graph(engine.graph, engine.problem, plan)
     if faults:
         raise ParityError([f"the memory plan of {graph.name!r} is wrong (a defect of tinykit): {fault}" for fault in faults[:5]])
     check_before_linking(engine, board, Budget(board.flash_bytes, board.ram_bytes))
@@ -196,7 +198,8 @@ def compile_graph(
         raise ParityError(f"{build.elf.name}: {verification.stray}")
     if verification.mismatches and parity_error:
         raise ParityError(f"{build.elf.name}: {verification.mismatches} elements differ; first: {verification.first}")
-    return Compiled(engine, board, build, verification, budget or board.budget())
+    first = {name: values[:1] for name, values in vectors.items()}
+    return Compiled(engine, board, build, verification, budget or board.budget(), first)
 
 
 def _build_and_verify(
@@ -204,9 +207,8 @@ def _build_and_verify(
     log: Callable[[str], None], progress: Callable[[int, int], None],
 ) -> tuple[Build, Verification]:  # fmt: skip
     """Links with more and more stack until it is enough, or too much for the board: a large window keeps a pointer a tap there."""
-    stack = STACK_BYTES
+    stack, sources = STACK_BYTES, firmware_sources(engine, vectors)
     while True:
-        sources = firmware_sources(engine, vectors)
         build = build_firmware(sources, board, out, toolchain=tools, target="bare", optimize=level, stack_bytes=stack)
         log(f"linked: {build.compiler}: flash {format_size(build.sizes.total)}")
         try:

@@ -20,11 +20,7 @@ from typing import IO, Any
 
 from tinykit.data.progress import Progress
 from tinykit.errors import DataError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: no lock there
-    fcntl = None  # type: ignore[assignment]
+from tinykit.locking import hold
 
 MAX_DOWNLOAD_BYTES = 64 << 30
 CHUNK = 1 << 20
@@ -150,11 +146,8 @@ def _held(part: Path) -> Iterator[IO[bytes]]:
         DataError: another process fetches the same file.
     """
     with part.open("ab") as stream:
-        if fcntl is not None:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise DataError(f"{part}: another process is fetching this file; wait for it, then run again") from error
+        if not hold(stream):
+            raise DataError(f"{part}: another process is fetching this file; wait for it, then run again")
         try:
             yield stream
         finally:

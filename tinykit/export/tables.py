@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 COLUMNS = (
@@ -13,20 +13,21 @@ COLUMNS = (
 """Columns of layers.csv, in order: the attributes of `tinykit.graph.costs.LayerRow`."""
 
 
-def layers_csv(rows: Iterable[Any]) -> str:
+def layers_csv(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> str:
     """The text of layers.csv, with a line of headings.
 
     Args:
-        rows: `tinykit.graph.costs.LayerRow`, or mappings with the keys COLUMNS. A key that is missing or None gives an empty cell.
+        rows: `tinykit.graph.costs.LayerRow`, or mappings with the keys `columns`. A key that is missing or None gives an empty cell.
+        columns: the headings, in order.
 
     Shapes are written as 28x28x1, without the batch; the shape of a scalar is 1.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
     for row in rows:
         values = as_mapping(row)
-        writer.writerow([_cell(values.get(column)) for column in COLUMNS])
+        writer.writerow([_cell(values.get(column)) for column in columns])
     return text.getvalue()
 
 

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinykit import atomic
 from tinykit.boards.table import Budget, board
 from tinykit.errors import BudgetError
-from tinykit.export.arena import plan_json
 from tinykit.graph import ir
-from tinykit.graph.plan.hints import advice
 from tinykit.recipe.checks import Count
 
 if TYPE_CHECKING:
@@ -64,7 +61,8 @@ def build_and_check(
         stored: stored integers [N, ...] to run on the emulated board.
         host: compares the engine, compiled for this computer, over the whole test split.
     """
-    from tinykit.boards.pipeline import compile_graph, cycles_source, engine_sources, layer_table
+    from tinykit.boards.artefacts import planned_arena, write_engine
+    from tinykit.boards.pipeline import compile_graph, cycles_source, layer_table
     from tinykit.engine.generate import build_engine
 
     target = board(board_name if board_name not in (None, "host") else DEFAULT_BOARD)
@@ -73,16 +71,14 @@ def build_and_check(
         compiled = compile_graph(graph, target, folder, inputs=stored, budget=budget, log=log, parity_error=False)
     except BudgetError as error:
         engine = build_engine(graph)
-        result.problems, result.arena = error.problems, plan_json(engine.plan, advice(engine.problem, engine.plan))
+        result.problems, result.arena = error.problems, planned_arena(engine)
         result.notes.append(f"The engine cannot be linked for {target.name}: it does not fit; it was compared on this computer only.")
         result.counts.append(host(engine))
         result.metrics = {"parity": {"engine_vs_reference": result.counts[0].mismatches}}
         return result
-    (folder / "engine").mkdir(exist_ok=True)
-    for name, text in engine_sources(compiled.engine, {graph.inputs[0]: stored[:1]}).items():
-        atomic.write_text(folder / "engine" / name, text)
+    write_engine(compiled, folder / "engine")
     result.counts = [_emulated(compiled), host(compiled.engine)]
-    result.arena = plan_json(compiled.engine.plan, advice(compiled.engine.problem, compiled.engine.plan))
+    result.arena = planned_arena(compiled.engine)
     result.layers = {row["name"]: row for row in layer_table(compiled)}
     result.problems = compiled.problems()
     result.metrics = _metrics(compiled, sum(c.mismatches for c in result.counts))

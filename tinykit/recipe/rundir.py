@@ -16,11 +16,7 @@ from tinykit import atomic
 from tinykit.config.document import describe, parse_yaml
 from tinykit.config.loading import ResolvedConfig
 from tinykit.errors import ConfigError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: no lock there
-    fcntl = None  # type: ignore[assignment]
+from tinykit.locking import hold
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "tflite-micro", "pydantic")
 
@@ -99,19 +95,12 @@ class RunDir:
             self._lock = (self.path / "lock").open("a+")
         except OSError as error:
             raise ConfigError(f"--workdir {self.path}: cannot be used: {error}") from None
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._lock.seek(0)
-                owner = self._lock.read().strip() or "unknown"
-                self._lock.close()
-                self._lock = None
-                raise ConfigError(
-                    f"--workdir {self.path}: in use by another run (process {owner}); wait for it, or choose another"
-                ) from None
-            except OSError:
-                pass  # a file system without locks: go on without one
+        if not hold(self._lock):
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            self._lock = None
+            raise ConfigError(f"--workdir {self.path}: in use by another run (process {owner}); wait for it, or choose another")
         self._lock.seek(0)
         self._lock.truncate()
         self._lock.write(f"{os.getpid()}\n")

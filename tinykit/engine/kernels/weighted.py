@@ -7,6 +7,8 @@ Positions are indices, because a pointer must not be stepped beyond its array, n
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import numpy as np
 
 from tinykit.engine import access
@@ -32,46 +34,75 @@ def interleave(weights: np.ndarray) -> np.ndarray:
 def _reverse_place(graph: ir.Graph, op: ir.Op, reverse: bool) -> Place:
     """Where the first pixel is written."""
     y = graph.tensors[op.output]
-    return Place(op.output, tensor_end(y) - y.channels if reverse else 0)
+    return Place(op.output, access.tensor_bytes(y) - y.channels if reverse else 0)
 
 
-def tensor_end(tensor: ir.Tensor) -> int:
-    """Bytes from the start to the end of a tensor."""
-    return access.tensor_bytes(tensor)
+# ---------------------------------------------------------------- sums of four output channels at a time
 
+_FOUR_SUMS = """\
+for (int32_t k = 0; k < depth; ++k, w += 4) {
+    const int32_t v = SOURCE[k];
+    a0 += (uint32_t)(v * w[0]);
+    a1 += (uint32_t)(v * w[1]);
+    a2 += (uint32_t)(v * w[2]);
+    a3 += (uint32_t)(v * w[3]);
+}
+"""
 
-# ---------------------------------------------------------------- pointwise convolution and dense
+_ONE_SUM = """\
+for (int32_t k = 0; k < depth; ++k) {
+    a += (uint32_t)(SOURCE[k] * *w++);
+}
+"""
 
-_MATMUL = """\
-    for (int32_t y = out_h, from = 0, to = 0; y > 0; --y, from += row_step) {
-        for (int32_t x = out_w; x > 0; --x, from += in_step, to += out_step) {
-            const int8_t *const pixel = in + from, *w = weights;
-            int8_t *const result = out + to;
+_EACH_TAP = """\
+for (int32_t t = 0; t < TAPS; ++t) {
+    const int8_t *const p = tap[t];
+LOOP}
+"""
+
+_CHANNELS = """\
             int32_t c = 0;
             for (; c + 4 <= channels; c += 4) {
                 uint32_t a0 = (uint32_t)bias[c], a1 = (uint32_t)bias[c + 1], a2 = (uint32_t)bias[c + 2], a3 = (uint32_t)bias[c + 3];
-                for (int32_t k = 0; k < depth; ++k, w += 4) {
-                    const int32_t v = pixel[k];
-                    a0 += (uint32_t)(v * w[0]);
-                    a1 += (uint32_t)(v * w[1]);
-                    a2 += (uint32_t)(v * w[2]);
-                    a3 += (uint32_t)(v * w[3]);
-                }
-                result[c] = @a0,c@;
+FOUR                result[c] = @a0,c@;
                 result[c + 1] = @a1,c + 1@;
                 result[c + 2] = @a2,c + 2@;
                 result[c + 3] = @a3,c + 3@;
             }
             for (; c < channels; ++c) {
                 uint32_t a = (uint32_t)bias[c];
-                for (int32_t k = 0; k < depth; ++k) {
-                    a += (uint32_t)(pixel[k] * *w++);
-                }
-                result[c] = @a,c@;
+ONE                result[c] = @a,c@;
             }
+"""
+
+
+def _channels(source: str, each_tap: bool) -> str:
+    """All output channels of a pixel: sums over the elements of the row `source`, of every tap's row `p` where `each_tap`."""
+
+    def loop(text: str) -> str:
+        text = text.replace("SOURCE", source)
+        text = _EACH_TAP.replace("LOOP", indent(text, "    ")) if each_tap else text
+        return indent(text, " " * 16)
+
+    return _CHANNELS.replace("FOUR", loop(_FOUR_SUMS)).replace("ONE", loop(_ONE_SUM))
+
+
+# ---------------------------------------------------------------- pointwise convolution and dense
+
+_MATMUL = (
+    """\
+    for (int32_t y = out_h, from = 0, to = 0; y > 0; --y, from += row_step) {
+        for (int32_t x = out_w; x > 0; --x, from += in_step, to += out_step) {
+            const int8_t *const pixel = in + from, *w = weights;
+            int8_t *const result = out + to;
+"""
+    + _channels("pixel", each_tap=False)
+    + """\
         }
     }
 """
+)
 
 # ---------------------------------------------------------------- windows
 
@@ -93,36 +124,7 @@ _WINDOW = """\
     }
 """
 
-_CONV_INNER = """\
-            const int8_t *w = weights;
-            int32_t c = 0;
-            for (; c + 4 <= channels; c += 4) {
-                uint32_t a0 = (uint32_t)bias[c], a1 = (uint32_t)bias[c + 1], a2 = (uint32_t)bias[c + 2], a3 = (uint32_t)bias[c + 3];
-                for (int32_t t = 0; t < TAPS; ++t) {
-                    const int8_t *const p = tap[t];
-                    for (int32_t k = 0; k < depth; ++k, w += 4) {
-                        const int32_t v = p[k];
-                        a0 += (uint32_t)(v * w[0]);
-                        a1 += (uint32_t)(v * w[1]);
-                        a2 += (uint32_t)(v * w[2]);
-                        a3 += (uint32_t)(v * w[3]);
-                    }
-                }
-                result[c] = @a0,c@;
-                result[c + 1] = @a1,c + 1@;
-                result[c + 2] = @a2,c + 2@;
-                result[c + 3] = @a3,c + 3@;
-            }
-            for (; c < channels; ++c) {
-                uint32_t a = (uint32_t)bias[c];
-                for (int32_t t = 0; t < TAPS; ++t) {
-                    const int8_t *const p = tap[t];
-                    for (int32_t k = 0; k < depth; ++k) {
-                        a += (uint32_t)(p[k] * *w++);
-                    }
-                }
-                result[c] = @a,c@;
-            }"""
+_CONV_INNER = "            const int8_t *w = weights;\n" + _channels("p", each_tap=True).removesuffix("\n")
 
 _DEPTHWISE_INNER = """\
             const int8_t *w = weights;
