@@ -136,7 +136,7 @@ def convert(build, shapes, ends) -> bytes:
     """Full-integer quantisation of a float model with batch norms and biases as training leaves them."""
     keras.utils.set_random_seed(3)
     rng = np.random.default_rng(0)
-    inputs = [keras.Input(shape, batch_size=1) for shape in shapes]
+    inputs = [keras.Input(shape, batch_size=1, name=f"input_{k}") for k, shape in enumerate(shapes)]
     model = keras.Model(inputs, build(*inputs))
     for v in model.weights:
         if "moving_variance" in v.path or "gamma" in v.path:
@@ -146,7 +146,11 @@ def convert(build, shapes, ends) -> bytes:
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.representative_dataset = lambda: ([rng.normal(size=(1, *s)).astype(np.float32) for s in shapes] for _ in range(12))
+    # by name, because the order in which the converter takes several inputs is not that of the model
+    names = [i.name for i in inputs]
+    converter.representative_dataset = lambda: (
+        {name: rng.normal(size=(1, *s)).astype(np.float32) for name, s in zip(names, shapes)} for _ in range(12)
+    )
     if ends == "int8":
         converter.inference_input_type = converter.inference_output_type = tf.int8
     return converter.convert()
