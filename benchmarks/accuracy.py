@@ -1,43 +1,104 @@
 """Accuracy and parity of whole runs, one row each, resumable.
 
 Example:
-    TINYKIT_DATA=folder python benchmarks/accuracy.py                # every row that has no result yet
-    TINYKIT_DATA=folder python benchmarks/accuracy.py digits_int8_0  # one row, again
+    TINYKIT_DATA=folder python benchmarks/accuracy.py                   # every row that has no result yet
+    TINYKIT_DATA=folder python benchmarks/accuracy.py digits_0 har_2    # these rows, again
+    python benchmarks/accuracy.py --table                               # only write the table again
 
 Each row is one `python -m tinykit.train` in its own run directory; a row that was interrupted goes on where it stopped. Results are
-appended to benchmarks/accuracy.jsonl (the last of a row counts) and shown in benchmarks/accuracy.md.
+appended to benchmarks/accuracy.jsonl (the last of a row counts) and shown in benchmarks/accuracy.md. The result of a quick test, or
+of synthetic data, is refused.
 """
 
 import datetime
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS, TABLE = HERE / "accuracy.jsonl", HERE / "accuracy.md"
-REFERENCE = ["--set", "model.path=$TINYKIT_DATA/reference_models/ic_pretrainedResnet.h5"]
+LIMIT_SECONDS = 20 * 60
 
-ROWS: dict[str, list[str]] = {
-    **{f"digits_int8_{seed}": ["--config", "digits", "--seed", str(seed)] for seed in range(3)},
-    "digits_ptq_0": ["--config", "digits", "--set", "recipe=ptq"],
-    "resnet8_reference_ptq_0": ["--config", "cifar10", *REFERENCE, "--set", "recipe=ptq"],
-    **{
-        f"resnet8_reference_int8_{seed}": ["--config", "cifar10", *REFERENCE, "--set", "recipe=int8", "--seed", str(seed)]
-        for seed in range(3)
-    },
-    "fashion_mnist_int8_0": ["--config", "fashion_mnist"],
-}
+# How far the integer model may be from the float one, on average over the seeds.
+POINTS, SAMPLES, AREA = 0.3, 2, 0.01
+
+
+@dataclass(frozen=True)
+class Task:
+    """One command, run with several seeds.
+
+    Attributes:
+        name: the row's name, without the seed.
+        arguments: what stands after `python -m tinykit.train`; $TINYKIT_DATA is replaced.
+        seeds: how many seeds, from 0 on: 3, or 1 where a run takes more than 5 minutes.
+        further: the float model is somebody's, and only the integer one is trained further on these data: their distance says nothing.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    seeds: int = 3
+    further: bool = False
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The seed of each row."""
+        return {f"{self.name}_{seed}": seed for seed in range(self.seeds)}
+
+
+def _reference(file: str, *more: str) -> tuple[str, ...]:
+    return ("--set", f"model.path=$TINYKIT_DATA/reference_models/{file}", *more)
+
+
+TASKS = (
+    Task("digits", ("--config", "digits")),
+    Task("fashion_mnist", ("--config", "fashion_mnist"), seeds=1),
+    Task("cifar10", ("--config", "cifar10"), seeds=1),
+    Task("cifar10_reference_ptq", ("--config", "cifar10", *_reference("ic_pretrainedResnet.h5", "--set", "recipe=ptq"))),
+    Task("cifar10_reference", ("--config", "cifar10", *_reference("ic_pretrainedResnet.h5")), further=True),
+    Task("words3", ("--config", "words3")),
+    Task("wakewords5", ("--config", "wakewords5")),
+    Task("digits10", ("--config", "digits10")),
+    Task("har", ("--config", "har")),
+    Task("person_inria", ("--config", "person")),
+    Task("ad01", ("--config", "ad")),
+    Task("ad01_reference", ("--config", "ad", *_reference("ad01.h5")), seeds=1),
+)
+SEEDS = {row: seed for task in TASKS for row, seed in task.rows.items()}
+TASK_OF = {row: task for task in TASKS for row in task.rows}
 
 
 def command(row: str) -> list[str]:
     """The arguments after `python -m tinykit.train`, with $TINYKIT_DATA as it is written in the table."""
-    return [*ROWS[row], "--workdir", f"runs/bench/{row}"]
+    return [*TASK_OF[row].arguments, "--seed", str(SEEDS[row]), "--workdir", f"runs/bench/{row}"]
 
 
-def run(row: str) -> dict:
+def checked(row: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the table keeps of a run's metrics.
+
+    Raises:
+        SystemExit: the run was a quick test, its data were synthetic, its seed is another one, or a parity is missing.
+    """
+    if metrics.get("quicktest"):
+        raise SystemExit(f"{row}: refused: a quick test's figures are no results")
+    if metrics["data"]["synthetic"]:
+        raise SystemExit(f"{row}: refused: synthetic data")
+    if metrics["seed"] != SEEDS[row]:
+        raise SystemExit(f"{row}: refused: seed {metrics['seed']}, expected {SEEDS[row]}")
+    parity = metrics["parity"]
+    missing = [key for key in ("keras_vs_reference", "tflm_vs_reference", "engine_vs_reference") if parity.get(key) is None]
+    if missing:
+        raise SystemExit(f"{row}: refused: parity not measured: {', '.join(missing)} (tflite_micro and a compiler are needed)")
+    kept = {key: metrics.get(key) for key in ("accuracy", "disagreements", "parity", "tflite_bytes", "seed")}
+    return kept | {"test_samples": metrics["data"]["test_samples"], "seconds": metrics["seconds"]["total"]}
+
+
+def run(row: str) -> dict[str, Any]:
     """Runs one row and returns its result. Raises SystemExit with the program's words where it fails."""
     data = os.environ.get("TINYKIT_DATA", "")
     arguments = [a.replace("$TINYKIT_DATA", data) for a in command(row)]
@@ -45,45 +106,94 @@ def run(row: str) -> dict:
     if done.returncode not in (0, 3):
         raise SystemExit(f"{row}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     metrics = json.loads((Path("runs/bench") / row / "metrics.json").read_text(encoding="utf-8"))
-    return {"row": row, "date": datetime.date.today().isoformat(), "seed": metrics["seed"], "metrics": metrics}
+    return {"row": row, "date": datetime.date.today().isoformat(), **checked(row, metrics)}
 
 
-def results() -> dict[str, dict]:
-    """The last result of each row."""
+def results() -> dict[str, dict[str, Any]]:
+    """The last result of each row that there still is."""
     lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    return {r["row"]: r for r in map(json.loads, lines)}
+    return {r["row"]: r for r in map(json.loads, lines) if r["row"] in SEEDS}
 
 
-def table(found: dict[str, dict]) -> str:
+def allowed(result: dict[str, Any]) -> float:
+    """How far apart float and integer may be, in the metric's own unit (a share of 1)."""
+    if result["accuracy"]["metric"] == "auc":
+        return AREA
+    return max(POINTS / 100, SAMPLES / result["test_samples"])
+
+
+def _score(value: float, metric: str) -> str:
+    return f"{value:.4f}" if metric == "auc" else f"{100 * value:.2f} %"
+
+
+def _mean(found: list[dict[str, Any]], key: str) -> float:
+    return statistics.fmean(r["accuracy"][key] for r in found)
+
+
+def verdict(task: Task, found: list[dict[str, Any]]) -> str:
+    """One line of the first table: means over the seeds, and whether the integer model is as near as it should be."""
+    metric, limit = found[0]["accuracy"]["metric"], allowed(found[0])
+    gap = _mean(found, "integer") - _mean(found, "float")
+    shown = f"{gap:+.4f}" if metric == "auc" else f"{100 * gap:+.2f}"
+    bound = f"{limit:.2f}" if metric == "auc" else f"{100 * limit:.2f}"
+    slowest = max(r["seconds"] for r in found)
+    holds = "yes" if abs(gap) <= limit + 1e-12 and slowest <= LIMIT_SECONDS else "NO"
+    if task.further:
+        bound, holds = "", "not judged"
+    name = "AUC" if metric == "auc" else "accuracy"
+    cells = [task.name, name, len(found), _score(_mean(found, "float"), metric), _score(_mean(found, "integer"), metric), shown, bound]
+    return f"| {' | '.join(map(str, cells))} | {slowest:.0f} | {holds} |"
+
+
+def detail(row: str, result: dict[str, Any]) -> str:
+    """One line of the second table."""
+    parity, accuracy = result["parity"], result["accuracy"]
+    mismatches = " / ".join(str(parity[key]) for key in ("keras_vs_reference", "tflm_vs_reference", "engine_vs_reference"))
+    cells = [row, *(_score(accuracy[key], accuracy["metric"]) for key in ("float", "integer")), result["disagreements"]]
+    cells += [result["test_samples"], mismatches, result["tflite_bytes"], f"{result['seconds']:.0f}", result["seed"], result["date"]]
+    return f"| {' | '.join('n/a' if c is None else str(c) for c in cells)} | `{' '.join(command(row))}` |"
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
     """The results as Markdown."""
-    head = [
+    lines = [
         "# Accuracy and parity",
         "",
-        "Measured on the host by `python benchmarks/accuracy.py`, 2 cores. Accuracy is top-1 on the whole test split, the integer one",
-        "that of the integer graph; disagreements are samples for which float and integer model choose different classes; parity is",
-        "mismatching elements, Keras against the reference (every tensor) and TFLM against the reference.",
+        "Measured on the host by `python benchmarks/accuracy.py`, 2 cores. Accuracy is top-1 on the whole test split, the integer one that",
+        "of the integer graph (which the emulated board and TFLM repeat byte for byte); for ad01 it is the area under the ROC curve.",
         "",
-        "| row | float | integer | disagree | samples | parity | .tflite B | seconds | seed | date | python -m tinykit.train |",
+        f"Means over the seeds. The integer model should be within {POINTS} points or {SAMPLES} samples of the float model, whichever is",
+        f"more (AUC: within {AREA}), and no run should take more than {LIMIT_SECONDS // 60} minutes. Where a float model that was given is",
+        "compared with an integer one that was trained further on these images, nothing is judged; the row with ptq trains neither.",
+        "",
+        "| task | metric | seeds | float | integer | integer - float | allowed | longest run, s | holds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for task in TASKS:
+        mine = [found[row] for row in task.rows if row in found]
+        if len(mine) == task.seeds:
+            lines.append(verdict(task, mine))
+        else:
+            lines.append(f"| {task.name} | {len(mine)} of {task.seeds} runs measured | | | | | | | |")
+    lines += [
+        "",
+        "Every run. Disagreements are test samples for which float and integer model choose different classes; mismatches are elements:",
+        "Keras against the reference (every tensor), TFLM against the reference, the C engine on the emulated board against the reference.",
+        "",
+        "| row | float | integer | disagree | samples | mismatches | .tflite B | seconds | seed | date | python -m tinykit.train |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in ROWS:
-        if row not in found:
-            continue
-        r, m = found[row], found[row]["metrics"]
-        parity = f"{m['parity']['keras_vs_reference']} / {m['parity']['tflm_vs_reference']}"
-        accuracy = f"{100 * m['accuracy']['float']:.2f} | {100 * m['accuracy']['integer']:.2f}"
-        cells = [accuracy, m["disagreements"], m["parity"]["samples"], parity, m["tflite_bytes"], f"{m['seconds']['total']:.0f}"]
-        cells += [r["seed"], r["date"], f"`{' '.join(command(row))}`"]
-        head.append(f"| {row} | {' | '.join(map(str, cells))} |")
-    return "\n".join(head) + "\n"
+    lines += [detail(row, found[row]) for row in SEEDS if row in found]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    wanted = sys.argv[1:]
-    unknown = [row for row in wanted if row not in ROWS]
+    wanted = [a for a in sys.argv[1:] if a != "--table"]
+    unknown = [row for row in wanted if row not in SEEDS]
     if unknown:
-        raise SystemExit(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
-    for row in wanted or [row for row in ROWS if row not in results()]:
+        raise SystemExit(f"no such row: {', '.join(unknown)}; there are {', '.join(SEEDS)}")
+    missing = [] if "--table" in sys.argv else [row for row in SEEDS if row not in results()]
+    for row in wanted or missing:
         folder = Path("runs/bench") / row
         if wanted and (folder / "DONE").exists():
             shutil.rmtree(folder)

@@ -3,8 +3,8 @@
 #
 #   TINYKIT_DATA=folder PYTHON=.venv/bin/python benchmarks/full.sh [state folder, default build/full]
 #
-# Interrupted? Start it again: rows that have passed are not run again, and fuzz_engine.py goes on where it was. Remove the state folder to
-# start afresh. Exit code 1 if a row has failed.
+# Interrupted? Start it again: rows that have passed are not run again, and fuzz_engine.py and fuzz_readers.py go on where they were. Remove
+# the state folder to start afresh. Exit code 1 if a row has failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
@@ -33,6 +33,8 @@ row() {
 {
   row fuzz_engine "$python" benchmarks/fuzz_engine.py --networks 500 --seed 0 --boards nano33ble,disco_f746ng --state "$state" --resume
   row fuzz_exact "$python" benchmarks/fuzz_exact.py --networks 200 --seed 1000
+  row fuzz_readers "$python" benchmarks/fuzz_readers.py --mutants 100000 --seed 0 --state "$state" --resume
+  row kill_resume "$python" benchmarks/kill_resume.py --seed 0 --state "$state/kill_resume"
   if [ -n "${TINYKIT_DATA:-}" ]; then
     row engine "$python" benchmarks/engine.py
     row reference_models "$python" benchmarks/reference_models.py

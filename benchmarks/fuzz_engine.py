@@ -6,8 +6,9 @@ Example:
     python benchmarks/fuzz_engine.py --networks 500 --seed 0 --boards nano33ble,disco_f746ng --resume
 
 Prints one line a failure, with the seed that repeats it (`--networks 1 --seed N`), and the totals; writes them to
-benchmarks/fuzz_engine.md. Exit code 1 where anything differs or fails. Networks that are done are kept in STATE/fuzz_engine.jsonl; with
---resume they are not run again. The compilers of the boards, GCC -O3 and zig -Os, take turns: which one depends on the seed divided by ten.
+benchmarks/fuzz_engine.md, with --narrow (tensors and weights of 8, 4 and 2 bits) to benchmarks/fuzz_engine_narrow.md. Exit code 1 where
+anything differs or fails. Networks that are done are kept in STATE/fuzz_engine.jsonl or STATE/fuzz_engine_narrow.jsonl; with --resume they
+are not run again. The compilers of the boards, GCC -O3 and zig -Os, take turns: which one depends on the seed divided by ten.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def lanes(boards: Sequence[str], turn: int) -> list[Lane]:
     return found
 
 
-def build(seeds: Sequence[int], failures: list[str]) -> list[Any]:
+def build(seeds: Sequence[int], narrow: bool, failures: list[str]) -> list[Any]:
     """The generated networks of some seeds, every fifth simplified as a user's would be, their plans proved; what fails is noted."""
     from bundles import make_case
     from random_networks import random_network
@@ -65,7 +66,7 @@ def build(seeds: Sequence[int], failures: list[str]) -> list[Any]:
     cases = []
     for seed in seeds:
         try:
-            graph = random_network(seed)
+            graph = random_network(seed, narrow)
             case = make_case(simplify(graph).graph if seed % 5 == 4 else graph, f"n{seed}", SAMPLES, seed)
             original = reference.run_all(graph, dict(case.samples))
             if any((original[name] != case.truth[name]).any() for name in graph.outputs):
@@ -100,10 +101,10 @@ def run_lane(lane: Lane, cases: Sequence[Any], failures: list[str]) -> tuple[int
     return found.mismatches, found.elements
 
 
-def run_batch(seeds: Sequence[int], boards: Sequence[str], turn: int) -> dict[str, Any]:
+def run_batch(seeds: Sequence[int], narrow: bool, boards: Sequence[str], turn: int) -> dict[str, Any]:
     """A row of the state file."""
     start, failures = time.monotonic(), []  # type: ignore[var-annotated]
-    cases = build(seeds, failures)
+    cases = build(seeds, narrow, failures)
     counts = {lane[0]: run_lane(lane, cases, failures) for lane in lanes(boards, turn)} if cases else {}
     ops = collections.Counter(op.kind for case in cases for op in case.graph.ops)
     return {
@@ -139,9 +140,10 @@ def summary(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
     failures = [line for row in rows for line in row["failures"]]
     compilers = [f"host: {choose_host().version}"] + [f"{t.version} ({LEVELS[t.name]})" for t in map(find, LEVELS) if t]
     lines = [
-        "# Random networks on the engine\n",
+        f"# Random networks {'of 8, 4 and 2 bits ' if options.narrow else ''}on the engine\n",
         f"{datetime.date.today().isoformat()}, `python benchmarks/fuzz_engine.py --networks {options.networks} --seed {options.seed} "
-        f"--boards {options.boards}`; {'; '.join(compilers)}. Boards are **emulated**, their compilers take turns.\n",
+        f"--boards {options.boards}{' --narrow' if options.narrow else ''}`; "
+        f"{'; '.join(compilers)}. Boards are **emulated**, their compilers take turns.\n",
         f"* {sum(row['networks'] for row in rows)} networks, {sum(ops.values())} operations, {SAMPLES} samples each, "
         f"{sum(row['seconds'] for row in rows):.0f} s, {len(failures)} failures; every fifth network is simplified first",
         "* every tensor against the reference executor:",
@@ -157,13 +159,15 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--boards", default="nano33ble,disco_f746ng")
+    parser.add_argument("--narrow", action="store_true", help="packed tensors and weights")
     parser.add_argument("--state", type=Path, default=HERE.parent / "build" / "full", help="folder of the state file")
     parser.add_argument("--resume", action="store_true", help="take over what the state file holds")
-    parser.add_argument("--no-page", action="store_true", help="leave fuzz_engine.md as it is")
+    parser.add_argument("--no-page", action="store_true", help="leave the page as it is")
     options = parser.parse_args()
     boards = options.boards.split(",")
     options.state.mkdir(parents=True, exist_ok=True)
-    state = options.state / "fuzz_engine.jsonl"
+    name = "fuzz_engine_narrow" if options.narrow else "fuzz_engine"
+    state = options.state / f"{name}.jsonl"
     done = read_state(state, boards) if options.resume else {}
     rows = []
     last = options.seed + options.networks
@@ -171,7 +175,7 @@ def main() -> None:
         seeds = range(first, min(first + BATCH, last))
         row = done.get((seeds[0], seeds[-1]))
         if row is None:
-            row = run_batch(seeds, boards, first // BATCH)
+            row = run_batch(seeds, options.narrow, boards, first // BATCH)
             with state.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
         rows.append(row)
@@ -180,7 +184,7 @@ def main() -> None:
     text = summary(rows, options)
     print(text)
     if not options.no_page:
-        (HERE / "fuzz_engine.md").write_text(text, encoding="utf-8")
+        (HERE / f"{name}.md").write_text(text, encoding="utf-8")
     sys.exit(any(row["failures"] for row in rows))
 
 

@@ -1,7 +1,9 @@
 """Files that appear under their name complete or not at all, even if the process is killed."""
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +23,24 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.parent / f"{PREFIX}{os.getpid()}-{path.name}"
     try:
         yield temporary
-        with temporary.open("rb") as stream:
+        with temporary.open("r+b") as stream:  # Windows syncs only what may be written to
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise _about(error, path, temporary) from error
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def _about(error: OSError, path: Path, temporary: Path) -> OSError:
+    """The error of a write in words about the file that was to be: libraries name the temporary one, or none, or write a page."""
+    if error.errno and (error.errno in _NO_ROOM or error.filename in (None, str(temporary))):
+        return OSError(error.errno, os.strerror(error.errno), str(path))
+    return error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -60,7 +74,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Deletes what a killed process left behind below `folder`."""
-    for file in folder.rglob(f"{PREFIX}*"):
-        if file.is_file():
-            file.unlink(missing_ok=True)
+    """Deletes what a killed process left behind below `folder`: files, and folders that something was being built in."""
+    for left in list(folder.rglob(f"{PREFIX}*")):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

@@ -45,9 +45,24 @@ def read_benchmark(folder: Path) -> Benchmark:
         report, layers = json.loads(texts[0]), list(csv.DictReader(texts[1].splitlines()))
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: expected report.json and layers.csv as `python -m tinykit.compile` writes them ({error})") from None
-    if not isinstance(report, dict) or any(not isinstance(report.get(key), dict) for key in ("flash", "ram")) or not layers:
+    if not isinstance(report, dict) or not _is_ours(report) or not _rows_are_ours(layers):
         raise DataError(f"{folder}: report.json or layers.csv is not what `python -m tinykit.compile` writes")
     return Benchmark(report, layers)
+
+
+def _is_ours(report: Mapping[str, Any]) -> bool:
+    """Whether a report's figures, those that are compared, are numbers or not known."""
+    parts = [report.get(key) for key in ("flash", "ram")]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    figures = [report.get(key) for key in TOTALS] + [value for part in parts for value in (part or {}).values()]
+    return all(value is None or type(value) in (int, float) for value in figures)
+
+
+def _rows_are_ours(layers: Sequence[Mapping[str, str]]) -> bool:
+    """Whether there are rows, each with a name and counts or nothing."""
+    numbers = (row.get("instructions") or "0" for row in layers)
+    return bool(layers) and all(row.get("name") for row in layers) and all(text.isdecimal() for text in numbers)
 
 
 def bench(model: Path, boards: Sequence[str], out: Path, *, simplified: bool = True, toolchain: str | None = None,
@@ -57,8 +72,10 @@ def bench(model: Path, boards: Sequence[str], out: Path, *, simplified: bool = T
     Raises:
         BudgetError, ParityError, ModelError, ConfigError: as `tinykit.compile.compile_model`; a smaller budget is no error here.
     """
-    from tinykit.compile import compile_model
+    from tinykit.compile import compile_model, find_target
 
+    for board in boards:
+        find_target(board)  # before hours go into the others
     found = []
     for board in boards:
         folder = out / board

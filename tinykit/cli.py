@@ -1,12 +1,14 @@
 """What the command-line programs share: exit codes, closed streams, flags."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
 from tinykit.errors import ConfigError, TinykitError
+from tinykit.options import closest
 from tinykit.recipe.console import discard_output
 
 
@@ -19,20 +21,42 @@ def exit_code(work: Callable[[], None], resumable: bool = True) -> int:
     except TinykitError as error:
         _flush()
         for problem in error.problems:
-            print(problem if problem.startswith("  ") else f"error: {problem}", file=sys.stderr)
+            _tell(problem if problem.startswith("  ") else f"error: {problem}")
         return error.exit_code
     except KeyboardInterrupt:
         _flush()
         print("interrupted; the same command resumes" if resumable else "interrupted", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "tinykit").partition(".")[0] == "tinykit":
+            raise  # a defect of ours
+        _flush()
+        what = f"the Python module {error.name!r} is not installed"
+        _tell(f"error: {what}; install tinykit again (`pip install .` in its sources), which brings all that it needs")
+        return 2
     except BrokenPipeError:  # `--print_schema | head`: who reads has had enough
         discard_output()
     except OSError as error:
         _flush()
         hint = "; nothing is lost that was finished: mend it, and the same command resumes" if resumable else ""
-        print(f"error: {error}{hint}", file=sys.stderr)
+        _tell(f"error: {error}{hint}")
         return 2
     return 0
+
+
+def _escaped(text: str) -> str:
+    """`text` without what would break its line or steer a terminal: names of files and layers are whatever somebody chose."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _tell(line: str) -> None:
+    """Prints to standard error; one that cannot show a letter gets an escape in its place, and none at all gets nothing."""
+    try:
+        print(_escaped(line), file=sys.stderr, flush=True)
+    except UnicodeEncodeError:
+        print(_escaped(line).encode("ascii", "backslashreplace").decode(), file=sys.stderr, flush=True)
+    except OSError:
+        return
 
 
 def open_streams() -> None:
@@ -61,22 +85,37 @@ def _dashed(argument: str) -> str:
     return f"--no{name}" if known is not None and known.boolean else argument
 
 
+def _flag_problem(error: Exception) -> str:
+    """What is wrong with a flag, in the words of the other messages."""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        match = closest(error.flagname, list(flags.FLAGS))
+        return f"unknown flag --{error.flagname}" + (f"; did you mean --{match}?" if match else "")
+    if isinstance(error, UnicodeDecodeError):
+        return f"--flagfile: expected UTF-8 text: {error.reason} at byte {error.start}"
+    text = str(error).removeprefix("ERROR:: ")
+    text = re.sub(r"invalid literal for int\(\) with base \d+: .*", "expected a whole number", text)
+    return re.sub(r"\('Non-boolean argument to boolean flag', .*\)", "expected true or false", text)
+
+
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags; a wrong one ends the program with exit code 2 and no traceback, --help with 0."""
     try:
         return flags.FLAGS([_dashed(argument) for argument in argv])
-    except (flags.Error, UnicodeDecodeError) as error:  # the second: a --flagfile that is no text
-        print(f"error: {error}; --help lists the flags", file=sys.stderr)
+    except (flags.Error, UnicodeDecodeError) as error:
+        print(f"error: {_escaped(_flag_problem(error))}; --help lists the flags", file=sys.stderr)
         sys.exit(2)
     except SystemExit:
         sys.exit(0)
+
+
+_FORMS = {"model": "FILE.tflite", "out": "FOLDER"}
 
 
 def expect_flags(argv: Sequence[str], required: Sequence[str]) -> None:
     """Raises ConfigError with every argument that is no flag and every required flag that is missing."""
     hint = "; did you mean --model={}?"
     problems = [f"unexpected argument {a!r}" + (hint.format(a) if a.endswith(".tflite") else "") for a in argv[1:]]
-    problems += [f"--{flag} is missing" for flag in required if flags.FLAGS[flag].value is None]
+    problems += [f"--{flag} is missing; expected --{flag}={_FORMS[flag]}" for flag in required if flags.FLAGS[flag].value is None]
     if problems:
         raise ConfigError(problems)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from absl import flags
 
+from tinykit.boards.table import Board, firmware_boards
 from tinykit.boards.table import board as find_board
-from tinykit.boards.table import firmware_boards
 from tinykit.cli import expect_flags, run_program
 from tinykit.config.sizes import format_size
 from tinykit.engine.generate import check_name
@@ -53,7 +53,8 @@ class Model:
 def read_model(path: Path, simplified: bool = True) -> Model:
     """Reads and simplifies a `.tflite`. Raises ModelError: no such file, or it holds what cannot be represented exactly."""
     if not path.is_file():
-        raise ModelError(f"{path}: no such file")
+        what = "a folder; expected a .tflite file" if path.is_dir() else "no plain file" if path.exists() else "no such file"
+        raise ModelError(f"{path}: {what}")
     if path.stat().st_size > LARGEST_MODEL:
         raise ModelError(f"{path}: {path.stat().st_size:,} bytes; at most {LARGEST_MODEL:,} are read")
     data = path.read_bytes()
@@ -62,6 +63,14 @@ def read_model(path: Path, simplified: bool = True) -> Model:
         return Model(path, hashlib.sha256(data).hexdigest(), graph, graph, "not simplified")
     result = simplify(graph)
     return Model(path, hashlib.sha256(data).hexdigest(), graph, result.graph, str(result.removed))
+
+
+def find_target(name: str) -> Board:
+    """The board of this name. Raises ConfigError: there is none, or it runs no firmware."""
+    board = find_board(name)
+    if board.flash_bytes is None:
+        raise ConfigError(f"board {name!r} runs no firmware; name one of the microcontroller boards: {', '.join(firmware_boards())}")
+    return board
 
 
 def compile_model(
@@ -86,13 +95,12 @@ def compile_model(
     """
     from tinykit.boards.artefacts import claimed, write_artefacts
     from tinykit.boards.pipeline import compile_graph, report_json
-    from tinykit.boards.toolchain import check_optimize
+    from tinykit.boards.toolchain import check_optimize, choose
 
     if optimize is not None:
-        check_optimize(optimize)  # before an earlier result is given up
-    board = find_board(board_name)
-    if board.flash_bytes is None:
-        raise ConfigError(f"board {board_name!r} runs no firmware; name one of the microcontroller boards")
+        check_optimize(optimize)  # before an earlier result is given up, as all that follows
+    choose(toolchain)
+    board = find_target(board_name)
     model = read_model(path, simplified)
     log(f"{path.name}: {len(model.graph.ops)} ops; simplifier: {model.summary}")
     prefix = check_name(name) if name else None

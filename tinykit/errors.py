@@ -2,6 +2,23 @@
 
 from collections.abc import Sequence
 
+LONGEST_PROBLEM = 2000  # characters of one message
+
+
+def one_line(text: object, most: int = 300) -> str:
+    """What a library said about a file, for a message: one line of at most `most` characters, without control characters, which can
+    come out of the file and would reach the terminal."""
+    words = " ".join(str(text).split())
+    plain = "".join(c if c.isprintable() else "?" for c in words[: most + 1])
+    return plain if len(plain) <= most else f"{plain[: most - 3]}..."
+
+
+def _shortened(problem: str) -> str:
+    """A message without the middle of a value of thousands of characters that it repeats."""
+    if len(problem) <= LONGEST_PROBLEM:
+        return problem
+    return f"{problem[: LONGEST_PROBLEM - 300]} ... {problem[-250:]}"
+
 
 class TinykitError(Exception):
     """A problem with what the user gave us; every problem of one input is reported at once.
@@ -14,7 +31,7 @@ class TinykitError(Exception):
     exit_code = 2
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [_shortened(p) for p in ([problems] if isinstance(problems, str) else problems)]
         super().__init__("\n".join(self.problems))
 
 

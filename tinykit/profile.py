@@ -24,6 +24,7 @@ from tinykit.compile import Model, read_model
 from tinykit.config.sizes import format_size
 from tinykit.engine.estimate import STACK_BYTES, code_estimate
 from tinykit.engine.generate import Engine, build_engine
+from tinykit.errors import ConfigError
 from tinykit.export.tables import shape_text
 from tinykit.graph import costs
 
@@ -122,8 +123,18 @@ def define_flags() -> None:
     flags.DEFINE_bool("simplify", True, "Removes, exactly, what cannot influence a result; --no-simplify keeps it.")
 
 
+def _expect_file(path: Path) -> None:
+    """Raises ConfigError where no file can be written, before the work."""
+    if path.is_dir():
+        raise ConfigError(f"--json {path}: a folder; expected the name of a file")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--json {path}: there is no folder {path.parent}; make it first")
+
+
 def _work(argv: Sequence[str]) -> None:
     expect_flags(argv, ("model",))
+    if FLAGS.json:
+        _expect_file(Path(FLAGS.json))
     found = profile(read_model(Path(FLAGS.model), FLAGS.simplify))
     show(found)
     if FLAGS.json:

@@ -24,7 +24,7 @@ from tinykit.cli import exit_code, open_streams, parse_flags
 from tinykit.config.loading import ResolvedConfig, available, load_config
 from tinykit.config.schema import json_schema
 from tinykit.errors import BudgetError, ConfigError
-from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
+from tinykit.recipe.interrupt import StopFlag, catch_sigterm
 
 if TYPE_CHECKING:
     from tinykit.recipe.runner import Services
@@ -64,7 +64,15 @@ def _config(arguments: Sequence[str]) -> ResolvedConfig:
     return load_config(FLAGS.config, FLAGS["set"].value, seed=FLAGS.seed)
 
 
-def train(config: ResolvedConfig, workdir: str, *, quicktest: bool = False, command: str, services: "Services | None" = None) -> None:
+def train(
+    config: ResolvedConfig,
+    workdir: str,
+    *,
+    quicktest: bool = False,
+    command: str,
+    services: "Services | None" = None,
+    stop: StopFlag | None = None,
+) -> None:
     """Runs a configuration; `tinykit.recipe.runner.run` is the library's function.
 
     Raises:
@@ -73,30 +81,27 @@ def train(config: ResolvedConfig, workdir: str, *, quicktest: bool = False, comm
     """
     from tinykit.recipe.runner import run
 
-    metrics = run(config, workdir, quicktest=quicktest, command=command, services=services)
+    metrics = run(config, workdir, quicktest=quicktest, command=command, services=services, stop=stop)
     if metrics["budget_met"] is False:
         raise BudgetError(f"the budget is not met; see the lines above and {os.path.join(workdir, 'metrics.json')}")
 
 
-def _work(argv: Sequence[str]) -> None:
+def _work(argv: Sequence[str], stop: StopFlag) -> None:
     if FLAGS.print_schema:
         _print_schema()
         return
     config = _config(argv[1:])
     workdir = FLAGS.workdir or os.path.join("runs", config.name + ("-quicktest" if FLAGS.quicktest else ""))
-    from tinykit.recipe.quiet import import_tensorflow
-
-    stop = StopFlag()
-    with stop_on_sigterm(stop):
-        import_tensorflow()
-    stop.check()
-    train(config, workdir, quicktest=FLAGS.quicktest, command=shlex.join(["python", "-m", "tinykit.train", *sys.argv[1:]]))
+    command = shlex.join(["python", "-m", "tinykit.train", *sys.argv[1:]])
+    train(config, workdir, quicktest=FLAGS.quicktest, command=command, stop=stop)
 
 
 def main(argv: Sequence[str]) -> None:
     """Does what the flags say and ends the program."""
     open_streams()
-    sys.exit(exit_code(lambda: _work(argv)))
+    stop = StopFlag()
+    catch_sigterm(stop)  # to the end of the program: what is finished by then has been finished
+    sys.exit(exit_code(lambda: _work(argv, stop)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,12 @@
 #ifndef TK_RESULT_SCALE_Q24
 #define TK_RESULT_SCALE_Q24 0x10000
 #endif
+/* Of a packed output: bits of a result, the first in the lowest ones; how many there are; what is added to each. */
+#ifndef TK_RESULT_BITS
+#define TK_RESULT_BITS 8
+#define TK_RESULT_COUNT TK_OUTPUT_SIZE
+#define TK_RESULT_LOW 0
+#endif
 /* The name by which MLPerf Tiny's runner chooses its script: kws01, vww01, ad01, ic01. */
 #ifndef TK_MLPERF_MODEL
 #define TK_MLPERF_MODEL TK_MODEL_NAME
@@ -224,11 +230,21 @@ static void run(uint32_t inferences)
     }
 }
 
+static int32_t result(uint32_t i)
+{
+#if TK_RESULT_BITS == 8
+    return (int8_t)output[i];
+#else
+    const uint32_t place = i * TK_RESULT_BITS;
+    return ((output[place / 8] >> (place % 8)) & ((1 << TK_RESULT_BITS) - 1)) + (TK_RESULT_LOW);
+#endif
+}
+
 static void put_results(void)
 {
     put_text("m-results-[");
-    for (uint32_t i = 0; i < TK_OUTPUT_SIZE; i++) {
-        const int64_t scaled = (int64_t)((int8_t)output[i] - (TK_RESULT_ZERO)) * (TK_RESULT_SCALE_Q24) * 1000;
+    for (uint32_t i = 0; i < TK_RESULT_COUNT; i++) {
+        const int64_t scaled = (int64_t)(result(i) - (TK_RESULT_ZERO)) * (TK_RESULT_SCALE_Q24) * 1000;
         if (i)
             tk_port_putc(',');
         put_thousandths((int32_t)((scaled + (1 << 23)) >> 24));

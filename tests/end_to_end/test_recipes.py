@@ -63,7 +63,7 @@ def test_a_model_that_does_not_suit_the_data_is_refused(tmp_path):
     keras.Model(i, L.Dense(3)(L.Flatten()(i))).save(tmp_path / "three.keras")
     done = tinykit(tmp_path, "--config", "digits", "--set", "model.path=three.keras")
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "the data have 10 classes: expected a model with an output of shape [10], got [3]" in done.stderr
+    assert "gives an output of shape [3], but the data have 10 classes: expected [10]" in done.stderr
 
 
 def test_unsupported_layers_are_all_named_before_any_training(tmp_path):

@@ -18,6 +18,7 @@ import pytest
 from tinykit.engine import access
 from tinykit.engine.generate import Engine, build_engine, generate
 from tinykit.engine.lower import plan_problem
+from tinykit.engine.memory import inputs_of, pack, unpack
 from tinykit.graph import ir, reference
 from tinykit.graph.plan.problem import Plan, Problem
 
@@ -67,11 +68,11 @@ def spread_plan(problem: Problem, reverse: bool = False) -> Plan:
     return Plan(tuple(range(len(problem.steps))), offsets, scratch, backwards, at, at, True, ())
 
 
-def spread_engine(graph: ir.Graph, reverse: bool = False) -> Engine:
+def spread_engine(graph: ir.Graph, reverse: bool = False, name: str = "net") -> Engine:
     """The network without any overlap in memory."""
     graph.validate()
     problem = plan_problem(graph)
-    return generate(graph, problem, spread_plan(problem, reverse), "net")
+    return generate(graph, problem, spread_plan(problem, reverse), name)
 
 
 def all_engines(graph: ir.Graph) -> dict[str, Engine]:
@@ -116,13 +117,6 @@ def run_cc(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr[:4000]
 
 
-def dtype_of(t: ir.Tensor) -> type:
-    """How the arena holds a tensor."""
-    if t.dtype == ir.Dtype.FLOAT:
-        return np.float32
-    return {1: np.int8, 2: np.int16, 4: np.int32}[access.element_bytes(t)]
-
-
 def random_inputs(graph: ir.Graph, n: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
     """Inputs over the whole range; the first sample is all least, the last all largest."""
     rng = np.random.default_rng(seed)
@@ -154,7 +148,7 @@ def compare(engine: Engine, inputs: dict[str, np.ndarray], flags: tuple[str, ...
     def look(name: str, what: str) -> None:
         t = graph.tensors[name]
         offset, size = engine.where(name)
-        result.add(what, arena[offset : offset + size].view(dtype_of(t)).reshape(t.shape), expected[name][sample])
+        result.add(what, unpack(t, arena[offset : offset + size].tobytes()), expected[name][sample])
 
     def after(layer: int) -> None:
         op = engine.calls[layer].op
@@ -163,9 +157,9 @@ def compare(engine: Engine, inputs: dict[str, np.ndarray], flags: tuple[str, ...
     callback = ctypes.CFUNCTYPE(None, ctypes.c_int)(after)
     ctypes.c_void_p.in_dll(library, "tk_hook").value = ctypes.cast(callback, ctypes.c_void_p).value
     for sample in range(len(next(iter(inputs.values())))):
-        for name, x in inputs.items():
+        for name in inputs:
             offset, size = engine.where(name)
-            arena[offset : offset + size] = np.frombuffer(x[sample].astype(dtype_of(graph.tensors[name])).tobytes(), np.uint8)
+            arena[offset : offset + size] = np.frombuffer(pack([graph.tensors[name]], inputs, sample), np.uint8)
         getattr(library, f"{engine.name}_invoke")(arena.ctypes.data_as(ctypes.c_void_p))
         for name in graph.outputs:
             look(name, f"output {name}, sample {sample}, ")
@@ -215,7 +209,7 @@ int main(void)
     program = folder / "program"
     run_cc([*STRICT, "-O1", "-g", *SANITIZE, str(folder / f"{name}.c"), str(folder / "main.c"), "-o", str(program)])
     graph, n = engine.graph, len(next(iter(inputs.values())))
-    given = b"".join(inputs[t][i].astype(dtype_of(graph.tensors[t])).tobytes() for i in range(n) for t in graph.inputs)
+    given = b"".join(pack(inputs_of(graph), inputs, i) for i in range(n))
     done = subprocess.run([str(program)], input=given, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[:4000]
     expected = reference.run_all(graph, like or inputs)
@@ -224,7 +218,7 @@ int main(void)
         for t in (graph.tensors[o] for o in graph.outputs):
             size = access.tensor_bytes(t)
             wanted = np.broadcast_to(expected[t.name], (n, *t.shape))[i]
-            result.add(f"output {t.name}, sample {i}, ", np.frombuffer(done.stdout[at : at + size], dtype_of(t)).reshape(t.shape), wanted)
+            result.add(f"output {t.name}, sample {i}, ", unpack(t, done.stdout[at : at + size]), wanted)
             at += size
     assert at == len(done.stdout)
     return result

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from narrow_nets import NarrowNet
 from nets import Net
 
 from tinykit.errors import ModelError
@@ -21,22 +22,28 @@ _ACTIVATIONS = ("none", "none", "relu", "relu6", "relu_n1_to_1")
 _FUNCTIONS = ("logistic", "tanh", "hard_swish", "leaky_relu", "relu", "relu6")
 
 
-def random_network(seed: int) -> ir.Graph:
-    """The network of a seed: branches, residuals and gates, several inputs and outputs, results that nobody reads."""
-    return _Grower(seed).grow()
+def random_network(seed: int, narrow: bool = False) -> ir.Graph:
+    """The network of a seed: branches, residuals and gates, several inputs and outputs, results that nobody reads.
+
+    Args:
+        narrow: tensors and weights of 8, 4 and 2 bits in any mixture; else int8, but for some weights and outputs.
+    """
+    return _Grower(seed, narrow).grow()
 
 
 class _Grower:
     """Adds random ops to a growing graph; `_pool` holds the int8 tensors that further ops may read."""
 
-    def __init__(self, seed: int) -> None:
-        self._net = Net(seed)
+    def __init__(self, seed: int, narrow: bool) -> None:
+        self._net = NarrowNet(seed) if narrow else Net(seed)
+        self._is_narrow = narrow
         self._rng = self._net.rng
         self._seed = seed
         self._pool: list[str] = []
 
     def grow(self) -> ir.Graph:
         for _ in range(int(self._rng.choice([1, 1, 1, 2, 3]))):
+            self._choose_bits()
             self._input()
         # each seed has some kinds in any case, so that few networks have them all; the others come as chance has it
         kinds = list(self._kinds())
@@ -66,6 +73,7 @@ class _Grower:
         """Adds what `make` makes, or nothing, where its scales cannot be represented or it would be too large."""
         graph = self._net.graph
         before = dict(graph.tensors), list(graph.ops), dict(graph.constants)
+        self._choose_bits()
         try:
             name = make()
         except ModelError:
@@ -74,6 +82,11 @@ class _Grower:
             graph.tensors, graph.ops, graph.constants = before
         elif graph.tensors[name].dtype == ir.Dtype.INT and graph.tensors[name].bits <= 8:
             self._pool.append(name)
+
+    def _choose_bits(self) -> None:
+        """Of the tensors that are made next."""
+        if isinstance(self._net, NarrowNet):
+            self._net.bits = int(self._one_of((8, 4, 4, 2)))
 
     def _too_large(self) -> bool:
         graph = self._net.graph
@@ -191,6 +204,8 @@ class _Grower:
     def _matched(self, name: str, to: str) -> str:
         """A tensor with the scale and zero point of another; constants take them over, others are requantised."""
         net, (x, y) = self._net, (self._net[name], self._net[to])
+        if self._is_narrow:
+            return self._matched_narrow(x, y)
         if (x.scale, x.zero_point, x.bits) == (y.scale, y.zero_point, 8):
             return name
         if name in net.graph.constants:
@@ -198,6 +213,18 @@ class _Grower:
             return name
         target = net.tensor(x.shape, y.scale, y.zero_point)
         return net.put(ir.Requantize, [name], target, *build.requantize_parameters(x, target))
+
+    def _matched_narrow(self, x: ir.Tensor, y: ir.Tensor) -> str:
+        """The same for tensors of any bits, whose range is the other's in the end."""
+        net = self._net
+        if (x.scale, x.zero_point, x.low, x.high) == (y.scale, y.zero_point, y.low, y.high):
+            return x.name
+        if x.name in net.graph.constants:
+            net.graph.tensors[x.name] = dataclasses.replace(y, name=x.name, shape=x.shape)
+            net.graph.constants[x.name] = np.clip(net.graph.constants[x.name], y.low, y.high)
+            return x.name
+        target = self._like(y, x.shape)
+        return net.put(ir.Requantize, [x.name], target, *build.requantize_parameters(x, target))
 
     # ---- multiply-accumulate ----
 
@@ -219,7 +246,7 @@ class _Grower:
 
     def _quantization(self) -> dict:
         spread = 10 ** self._rng.uniform(-3.5, 1.5) if self._chance(0.4) else 1.0
-        bits = int(self._one_of((8, 8, 8, 8, 4, 2)))
+        bits = int(self._one_of((8, 4, 2) if self._is_narrow else (8, 8, 8, 8, 4, 2)))
         return {"act": self._one_of(_ACTIVATIONS), "per_channel": self._chance(0.7), "bits": bits, "spread": float(spread)}
 
     def _conv(self) -> str:
@@ -242,9 +269,12 @@ class _Grower:
         multipliers of 0, another rounding, tight clamps, narrow outputs. Sums stay within 32 bits, also when they are shifted left."""
         op = self._net.graph.producer(name)
         assert isinstance(op, ir.Weighted)
+        odd = isinstance(self._net, NarrowNet) and op.weight_bits == 2 and self._chance(0.5)
+        if odd:
+            self._net.odd(name)
         axis = op.weights.ndim - 1 if isinstance(op, ir.DepthwiseConv2D) else 0
         weights, channels = np.moveaxis(op.weights, axis, 0), len(op.bias)
-        if self._chance(0.25):
+        if self._chance(0.25) and not odd:  # which has no 0
             dead = self._rng.random(channels) < 0.5
             weights[dead] = 0
             op.bias = np.where(dead, self._rng.integers(-(1 << 30), (1 << 30) + 1, channels), op.bias).astype(np.int32)
@@ -264,7 +294,8 @@ class _Grower:
         if self._chance(0.1):
             self._narrow(op)
         elif self._chance(0.15):
-            low, high = sorted(int(v) for v in self._rng.integers(-128, 128, 2))
+            y = self._net[op.output]
+            low, high = sorted(int(v) for v in self._rng.integers(y.low, y.high + 1, 2))
             op.act_min, op.act_max = low, high
         return name
 
@@ -379,7 +410,9 @@ class _Grower:
     def _table(self) -> str:
         name = self._any()
         if self._chance(0.2):
-            values = self._rng.integers(-128, 128, 256).astype(np.int8)
-            return self._net.put(ir.Table, [name], self._net.tensor(self._net[name].shape), "leaky_relu", values)
+            values = self._rng.integers(-128, 128, 256)
+            y = self._net.tensor(self._net[name].shape)
+            values = y.low + (values + 128) % (1 << y.bits)
+            return self._net.put(ir.Table, [name], y, "leaky_relu", values.astype(np.int8))
         alpha = float(self._one_of((0.1, 0.3, -0.5, 1.5)))
         return self._net.table(self._one_of(_FUNCTIONS), name, alpha, same=self._chance(0.3))

@@ -251,7 +251,7 @@ def test_concat(axis, tally) -> None:
 
 
 def test_a_tensor_of_few_bits(tally) -> None:
-    """4-bit values ride in bytes, from whatever value they start at."""
+    """Two 4-bit values a byte, from whatever value they start at."""
     net = Net(11)
     a, b = (net.tensor((3, 5, 4), 0.1, z, 4, q) for z, q in ((3, -8), (-120, -128)))
     net.graph.inputs = (a.name, b.name)

@@ -12,22 +12,28 @@ from tinykit.graph.plan.network import Network
 from tinykit.graph.plan.problem import Access, Plan, Problem, Step
 
 
+def in_bits(access: Access) -> Access:
+    """An access whose ranges were given in bytes."""
+    reads = {t: np.asarray(r) * 8 for t, r in access.reads.items()}
+    return dataclasses.replace(access, reads=reads, writes=np.asarray(access.writes) * 8)
+
+
 def whole(inputs: dict[str, int], output: int, scratch: int = 0) -> Access:
     """One unit that reads and writes everything; `inputs`: bytes of each, `output`: bytes."""
-    return Access({t: np.array([[0, n]]) for t, n in inputs.items()}, np.array([[0, output]]), scratch=scratch)
+    return in_bits(Access({t: np.array([[0, n]]) for t, n in inputs.items()}, np.array([[0, output]]), scratch=scratch))
 
 
 def pixels(inputs: dict[str, int], output: int, count: int, buffered: bool = False, reversible: bool = True) -> Access:
     """Pixel u of the output follows from pixel u of each input; `inputs` and `output`: bytes of a pixel."""
     u = np.arange(count)[:, None]
-    return Access({t: u * n + [0, n] for t, n in inputs.items()}, u * output + [0, output], buffered, reversible)
+    return in_bits(Access({t: u * n + [0, n] for t, n in inputs.items()}, u * output + [0, output], buffered, reversible))
 
 
 def rows(tensor: str, count: int, reach: int, width: int, output: int, stride: int = 1) -> Access:
     """Unit u reads `reach` pixels before and after pixel u * stride, of `count` pixels of `width` bytes; writes `output` bytes."""
     u = np.arange(-(-count // stride))[:, None]
     first, last = np.maximum(u * stride - reach, 0), np.minimum(u * stride + reach + 1, count)
-    return Access({tensor: np.hstack([first, last]) * width}, u * output + [0, output], reversible=True)
+    return in_bits(Access({tensor: np.hstack([first, last]) * width}, u * output + [0, output], reversible=True))
 
 
 def chain(sizes: list[int], accesses: list[Access], alignment: int = 4) -> Problem:
@@ -69,14 +75,14 @@ def _random_ranges(random: np.random.Generator, units: int, size: int) -> np.nda
     return ranges
 
 
-def random_access(random: np.random.Generator, inputs: dict[str, int], output: int) -> Access:
-    """Any access of inputs (bytes of each) and an output that is written completely."""
+def random_access(random: np.random.Generator, inputs: dict[str, int], output: int, bits: int = 8) -> Access:
+    """Any access of inputs (elements of each) and an output that is written completely; `bits`: of an element."""
     units = int(random.integers(1, 7))
     cuts = np.sort(random.integers(0, output + 1, units - 1))
     edges = np.concatenate(([0], cuts, [output]))
     return Access(
-        reads={t: _random_ranges(random, units, n) for t, n in inputs.items()},
-        writes=np.stack([edges[:-1], edges[1:]], 1),
+        reads={t: _random_ranges(random, units, n) * bits for t, n in inputs.items()},
+        writes=np.stack([edges[:-1], edges[1:]], 1) * bits,
         buffered=bool(random.random() < 0.5),
         reversible=bool(random.random() < 0.6),
         in_place=frozenset(t for t in inputs if random.random() < 0.1),
@@ -84,8 +90,10 @@ def random_access(random: np.random.Generator, inputs: dict[str, int], output: i
     )
 
 
-def random_problem(seed: int, steps: int, largest: int = 24, alignment: int = 4) -> Problem:
-    """A random network: several inputs and outputs, operands used twice, aliases, tensors that nobody reads."""
+def random_problem(seed: int, steps: int, largest: int = 24, alignment: int = 4, bits: int = 8) -> Problem:
+    """A random network: several inputs and outputs, operands used twice, aliases, tensors that nobody reads.
+
+    `largest`: elements of a tensor, of `bits` bits each."""
     random = np.random.default_rng(seed)
     sizes = {f"in{i}": int(random.integers(1, largest)) for i in range(int(random.integers(1, 3)))}
     inputs, aliases, made = tuple(sizes), {}, []
@@ -94,14 +102,15 @@ def random_problem(seed: int, steps: int, largest: int = 24, alignment: int = 4)
         recent = names[-3:] if random.random() < 0.7 else names
         operands = tuple(str(t) for t in random.choice(recent, int(random.integers(1, 3))))
         output, size = f"t{n}", int(random.integers(1, largest))
-        made.append(Step(f"s{n}", operands, output, random_access(random, {t: sizes[t] for t in operands}, size)))
+        made.append(Step(f"s{n}", operands, output, random_access(random, {t: sizes[t] for t in operands}, size, bits)))
         sizes[output] = size
         if random.random() < 0.15:
             aliases[f"a{n}"] = output
             sizes[f"a{n}"] = size
     names = list(sizes)
     outputs = tuple(dict.fromkeys([names[-1], *(str(t) for t in random.choice(names, int(random.integers(0, 2))))]))
-    return Problem(sizes, tuple(made), inputs, outputs, aliases, alignment)
+    nbytes = {t: (n * bits + 7) // 8 for t, n in sizes.items()}
+    return Problem(nbytes, tuple(made), inputs, outputs, aliases, alignment, {t: n * bits for t, n in sizes.items() if n * bits % 8})
 
 
 def all_orders(network: Network) -> Iterator[tuple[int, ...]]:
@@ -155,20 +164,20 @@ def best_arena(network: Network, ceiling: int) -> int:
 
 
 def simulate(problem: Problem, plan: Plan) -> bool:
-    """Whether a plan works, byte by byte and unit by unit, as plainly as it can be said."""
+    """Whether a plan works, bit by bit and unit by unit, as plainly as it can be said."""
     memory: dict[int, tuple[str, int]] = {}
 
     def intact(tensor: str, first: int, last: int) -> bool:
-        return all(memory.get(plan.offsets[tensor] + n) == (problem.owner(tensor), n) for n in range(first, last))
+        return all(memory.get(8 * plan.offsets[tensor] + n) == (problem.owner(tensor), n) for n in range(first, last))
 
     for t in problem.inputs:
-        memory.update({plan.offsets[t] + n: (problem.owner(t), n) for n in range(problem.sizes[t])})
+        memory.update({8 * plan.offsets[t] + n: (problem.owner(t), n) for n in range(problem.used_bits(t))})
     for number in plan.order:
         step = problem.steps[number]
         access, output = step.access, step.output
         if step.name in plan.scratch:
             start = plan.scratch[step.name]
-            memory.update({start + n: ("scratch", n) for n in range(access.scratch)})
+            memory.update({8 * start + n: ("scratch", n) for n in range(8 * access.scratch)})
             if any(start <= plan.offsets[output] + n < start + access.scratch for n in range(problem.sizes[output])):
                 return False
         copied = {t for t in step.inputs if t in access.in_place and plan.offsets[t] == plan.offsets[output]}
@@ -176,13 +185,13 @@ def simulate(problem: Problem, plan: Plan) -> bool:
             return False
         units = range(len(access.writes))
         for u in reversed(units) if step.name in plan.reversed else units:
-            written = {plan.offsets[output] + n: (problem.owner(output), n) for n in range(*access.writes[u])}
+            written = {8 * plan.offsets[output] + n: (problem.owner(output), n) for n in range(*access.writes[u])}
             if not access.buffered:  # the worst case: it writes before it reads
                 memory.update(written)
             if not all(intact(t, *access.reads[t][u]) for t in step.inputs if t not in copied):
                 return False
             memory.update(written)
-    return all(intact(t, 0, problem.sizes[t]) for t in problem.outputs)
+    return all(intact(t, 0, problem.used_bits(t)) for t in problem.outputs)
 
 
 def moved(plan: Plan, tensor: str, by: int, problem: Problem) -> Plan:
@@ -214,7 +223,7 @@ class ConvolutionNet:
         first, last = (rows[:, None] * width + columns for rows, columns in zip(*hulls))
         u = np.arange(first.size)[:, None] * channels
         reads = np.stack([first.ravel(), last.ravel() + 1], 1) * depth
-        return self._step((x,), (*first.shape, channels), Access({x: reads}, u + [0, channels], reversible=True))
+        return self._step((x,), (*first.shape, channels), in_bits(Access({x: reads}, u + [0, channels], reversible=True)))
 
     def add(self, a: str, b: str) -> str:
         return self._step((a, b), self.shapes[a], pixels({a: 1, b: 1}, 1, int(np.prod(self.shapes[a])), buffered=True))

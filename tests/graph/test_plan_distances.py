@@ -1,4 +1,4 @@
-"""Distances of input and output against a byte-by-byte simulation at every offset, and by hand."""
+"""Distances of input and output against a bit-by-bit simulation at every offset, and by hand."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from tinykit.graph.plan.problem import Access
 
 
 def safe(access: Access, tensor: str, difference: int, reverse: bool) -> bool:
-    """Whether no unit reads a byte that was overwritten, with the input `difference` bytes above the output."""
+    """Whether no unit reads a bit that was overwritten, with the input `difference` bits above the output."""
     units = range(len(access.writes))
     written: set[int] = set()
     for u in reversed(units) if reverse else units:
@@ -27,24 +27,27 @@ def safe(access: Access, tensor: str, difference: int, reverse: bool) -> bool:
 @settings(max_examples=400, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_least_distances(seed: int) -> None:
-    """Every aligned offset from the distance on is safe; a byte nearer is not, unless the input lies wholly on the other side."""
+    """Every aligned offset from the distance on is safe; nearer, one of the next eight bits is not, unless the input lies wholly on the
+    other side."""
     random = np.random.default_rng(seed)
     size, output, alignment = int(random.integers(1, 20)), int(random.integers(1, 20)), int(random.choice([1, 2, 4]))
-    access = random_access(random, {"x": size}, output)
+    bits = int(random.choice([8, 4, 2, 1]))
+    access = random_access(random, {"x": size}, output, bits)
+    size, output = -(-size * bits // 8), -(-output * bits // 8)
     d = distance(access, ["x"], size, output, alignment)
     top_i, top_o = round_up(size, alignment), round_up(output, alignment)
     assert -top_i <= d.forward <= top_o and -top_o <= d.reverse <= top_i
     assert d.forward % alignment == 0 and d.reverse % alignment == 0
-    assert all(safe(access, "x", delta, False) for delta in range(d.forward, top_o + 1, alignment))
+    assert all(safe(access, "x", 8 * delta, False) for delta in range(d.forward, top_o + 1, alignment))
     byte = distance(access, ["x"], size, output, 1)
     assert d.forward == round_up(byte.forward, alignment) or byte.forward == -size
-    assert byte.forward == -size or not safe(access, "x", byte.forward - 1, False)
+    assert byte.forward == -size or not all(safe(access, "x", 8 * byte.forward - n, False) for n in range(1, 9))
     if not access.reversible:
         assert d.reverse == top_i
         return
-    assert all(safe(access, "x", -delta, True) for delta in range(d.reverse, top_i + 1, alignment))
+    assert all(safe(access, "x", -8 * delta, True) for delta in range(d.reverse, top_i + 1, alignment))
     assert d.reverse == round_up(byte.reverse, alignment) or byte.reverse == -output
-    assert byte.reverse == -output or not safe(access, "x", 1 - byte.reverse, True)
+    assert byte.reverse == -output or not all(safe(access, "x", n - 8 * byte.reverse, True) for n in range(1, 9))
 
 
 def test_pointwise_by_hand() -> None:
@@ -71,7 +74,7 @@ def test_one_unit_is_disjoint() -> None:
 
 
 def test_input_that_no_unit_reads() -> None:
-    access = Access({"x": np.zeros((3, 2), np.int64)}, np.array([[0, 4], [4, 8], [8, 12]]), reversible=True)
+    access = Access({"x": np.zeros((3, 2), np.int64)}, np.array([[0, 32], [32, 64], [64, 96]]), reversible=True)
     d = distance(access, ["x"], 8, 12, 4)
     assert (d.forward, d.reverse) == (-8, -12)
 

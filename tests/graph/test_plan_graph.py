@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from plan_samples import pixels, whole
+from plan_samples import in_bits, pixels, whole
 from simplify_graphs import OPS, Net, inputs_for, random_graph
 
 from tinykit.graph import ir, reference
@@ -39,7 +39,7 @@ def access_of(graph: ir.Graph, op: ir.Op, units: int, buffered: bool, reversible
                 both = np.stack([np.minimum(ranges[:, 0], other[:, 0]), np.maximum(ranges[:, 1], other[:, 1])], 1)
                 ranges = np.where(empty[:, None], other, np.where((other[:, 1] == 0)[:, None], ranges, both))
             hulls[tensor] = ranges
-    return Access(hulls, np.stack([edges[:-1], edges[1:]], 1), buffered, reversible)
+    return in_bits(Access(hulls, np.stack([edges[:-1], edges[1:]], 1), buffered, reversible))
 
 
 def units_of(graph: ir.Graph, op: ir.Op, random: np.random.Generator) -> int:
@@ -158,7 +158,7 @@ def test_catches_false_accesses() -> None:
 
 def _false(access: Access) -> Access:
     """Each unit claims to read only the last byte of what it reads."""
-    reads = {t: np.stack([np.maximum(r[:, 1] - 1, 0), r[:, 1]], 1) for t, r in access.reads.items()}
+    reads = {t: np.stack([np.maximum(r[:, 1] - 8, 0), r[:, 1]], 1) for t, r in access.reads.items()}
     return dataclasses.replace(access, reads=reads)
 
 
@@ -188,7 +188,7 @@ def test_catches_writes_that_do_not_join() -> None:
     """Where it is not known which unit writes an element, every unit is taken to read everything."""
     graph, problem = convolution()
     step = problem.steps[0]
-    hole = dataclasses.replace(step.access, writes=step.access.writes - [0, 1])
+    hole = dataclasses.replace(step.access, writes=step.access.writes - [0, 8])
     false = dataclasses.replace(problem, steps=(dataclasses.replace(step, access=hole),))
     assert replay_graph(graph, false, make_plan(false))
 

@@ -56,6 +56,16 @@ def test_least_arena_of_all_orders_and_placements(seed: int) -> None:
         assert best_arena(index(problem), plan.arena_bytes) == plan.arena_bytes
 
 
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_least_arena_of_packed_tensors(seed: int) -> None:
+    """Elements of 4 and 2 bits: offsets are whole bytes, distances are rounded up to them."""
+    bits = 4 - seed % 2 * 2
+    problem = random_problem(seed, 2 + seed % 4, largest=160 // bits, alignment=1 + seed % 3 // 2 * 3, bits=bits)
+    plan = make_plan(problem)
+    if plan.arena_bytes > plan.lower_bound:
+        assert best_arena(index(problem), plan.arena_bytes) == plan.arena_bytes
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_lower_bound_holds_for_every_placement(seed: int) -> None:
     """Each step's `least` against every placement of what is alive there alone."""

@@ -211,6 +211,7 @@ GOOD = residual()
     ("changes", "message"),
     [
         ({"sizes": {"x": 60, "a": 80, "b": 80}}, "output 'y' has no size"),
+        ({"bits": {"x": 472}}, "tensor 'x' has 60 bytes for 472 bits"),
         ({"sizes": {**GOOD.sizes, "x": -4}}, "tensor 'x' has -4 bytes"),
         ({"sizes": {**GOOD.sizes, "z": 4}}, "tensor 'z' is neither an input nor written by a step"),
         ({"steps": GOOD.steps[::-1]}, "step 'sum' reads 'a' before it is written"),
@@ -235,8 +236,8 @@ def test_refuses_contradictions(changes: dict, message: str) -> None:
     [
         ({"reads": {}}, "its access reads [], its inputs are ['x']"),
         ({"reads": {"x": np.zeros((3, 2), int)}}, "ranges of 'x' are int64 [3, 2], expected integers [20, 2]"),
-        ({"reads": {"x": np.full((20, 2), 61)}}, "ranges of 'x' leave its 60 bytes"),
-        ({"reads": {"x": np.tile([4, 2], (20, 1))}}, "ranges of 'x' leave its 60 bytes, or end before they start"),
+        ({"reads": {"x": np.full((20, 2), 481)}}, "ranges of 'x' leave its 480 bits"),
+        ({"reads": {"x": np.tile([4, 2], (20, 1))}}, "ranges of 'x' leave its 480 bits, or end before they start"),
         ({"reads": {"x": np.zeros((20, 2))}}, "ranges of 'x' are float64 [20, 2]"),
         ({"writes": GOOD.steps[0].access.writes[::-1]}, "writes of 'a' do not ascend"),
         ({"scratch": -1}, "scratch of -1 bytes"),

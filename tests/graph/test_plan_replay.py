@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from plan_samples import chain, moved, pixels, pointwise_chain, random_problem, rows, simulate, whole
 
 from tinykit.graph.plan.planner import make_plan
-from tinykit.graph.plan.problem import Plan, Problem, Step
+from tinykit.graph.plan.problem import Access, Plan, Problem, Step
 from tinykit.graph.plan.replay import replay
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.sampled_from([1, 2, 4, 16]))
-def test_plans_of_random_networks(seed: int, steps: int, alignment: int) -> None:
-    problem = random_problem(seed, steps, largest=40, alignment=alignment)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.sampled_from([1, 2, 4, 16]), st.sampled_from([8, 8, 4, 2, 1]))
+def test_plans_of_random_networks(seed: int, steps: int, alignment: int, bits: int) -> None:
+    problem = random_problem(seed, steps, largest=40, alignment=alignment, bits=bits)
     plan = make_plan(problem)
     assert replay(problem, plan) == []
     assert simulate(problem, plan)
@@ -25,9 +25,9 @@ def test_plans_of_random_networks(seed: int, steps: int, alignment: int) -> None
 
 @pytest.mark.parametrize("seed", range(200))
 def test_agrees_with_the_simulation_on_damaged_plans(seed: int) -> None:
-    """Random networks, one buffer or scratch moved, or one direction turned: both find the same plans faulty."""
-    random = np.random.default_rng(seed)
-    problem = random_problem(seed, 2 + seed % 4, largest=30)
+    """Random networks, some of packed elements, one buffer or scratch moved, or one direction turned: both find the same plans faulty."""
+    random, bits = np.random.default_rng(seed), (8, 4, 8, 2)[seed // 4 % 4]
+    problem = random_problem(seed, 2 + seed % 4, largest=240 // bits, bits=bits)
     plan = make_plan(problem)
     for _ in range(6):
         damaged = _damaged(problem, plan, random)
@@ -166,3 +166,23 @@ def test_large_networks_are_fast() -> None:
     plan = make_plan(problem)
     assert plan.arena_bytes <= 80_000 + 8
     assert replay(problem, plan) == []
+
+
+def test_packed_elements_in_place() -> None:
+    """15 elements of 4 bits become 15 of 2 bits in the first bytes of the same memory; a unit that reads too late is caught."""
+    u = np.arange(15)[:, None]
+    reads, writes = u * 4 + [0, 4], u * 2 + [0, 2]
+    step = Step("s", ("x",), "y", Access({"x": reads}, writes, buffered=True))
+    problem = Problem({"x": 8, "y": 4}, (step,), ("x",), ("y",), alignment=1, bits={"x": 60, "y": 30})
+    plan = make_plan(problem)
+    assert plan.arena_bytes == 8 and plan.offsets["y"] == plan.offsets["x"]
+    assert replay(problem, plan) == [] and simulate(problem, plan)
+    late = dataclasses.replace(problem, steps=(dataclasses.replace(step, access=Access({"x": reads[::-1].copy()}, writes, buffered=True)),))
+    assert not simulate(late, plan)
+    assert replay(late, plan)[0] == "step 's': unit 10 reads bits 16..20 of 'x', into which unit 8 has written"
+
+
+def test_catches_a_packed_output_whose_last_element_is_missing() -> None:
+    access = Access({"x": np.array([[0, 28]])}, np.array([[0, 24]]))
+    problem = Problem({"x": 4, "y": 4}, (Step("s", ("x",), "y", access),), ("x",), ("y",), bits={"x": 28, "y": 28})
+    assert replay(problem, make_plan(problem))[0].startswith("output 'y' at the end: byte 3 (arena byte")

@@ -138,7 +138,7 @@ def set_quantization(op: int, position: int, **fields):
         (set_shape(0, 1, [5, 3, 9, 1]), "grouped convolution is not supported"),
         (set_shape(0, 1, [1 << 30, 1 << 30, 1 << 30, 3]), "has shape"),
         (set_shape(0, 2, [4]), "needs 16 bytes"),
-        (set_type(0, 0, "UINT8"), "is UINT8, expected INT8; UINT8 activations are not supported"),
+        (set_type(0, 0, "UINT8"), "is UINT8, expected INT8 or FLOAT32; UINT8 activations are not supported"),
         (set_type(0, 0, "INT16"), "is INT16"),
         (set_type(0, 0, "FLOAT32"), "full integer quantisation"),
         (set_type(0, 1, "INT2"), "expected INT8 or INT4"),

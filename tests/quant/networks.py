@@ -150,10 +150,11 @@ def quantized(model, x):
     return q
 
 
-def mismatches(q, x):
-    """(elements that differ between Keras and the reference over every tensor, elements compared, graph)."""
+def mismatches(q, x, eager=False):
+    """(elements that differ between Keras and the reference over every tensor, elements compared, graph). `eager`: without tracing, which
+    takes longer than so small a network."""
     graph = lower(q)
-    keras_side = stored_numpy(q, x)
+    keras_side = {k: v.numpy().astype(np.int64) for k, v in q.stored_integers(x).items()} if eager else stored_numpy(q, x)
     other = reference.run_all(graph, reference.quantize_input(graph, x))
     wrong = {k: int((keras_side[k] != other[k]).sum()) for k in keras_side}
     return wrong, sum(v.size for v in keras_side.values()), graph

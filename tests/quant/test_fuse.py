@@ -73,7 +73,7 @@ def test_every_unsupported_layer_is_named_at_once():
     with pytest.raises(ModelError) as caught:
         fuse(keras.Model(i, L.Dense(2)(x)))
     text = str(caught.value)
-    assert "4 layer(s)" in text
+    assert len(caught.value.problems) == 4
     for name in ("'up'", "'curved'", "'norm'", "'odd_relu'"):
         assert name in text
 

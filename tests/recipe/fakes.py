@@ -134,6 +134,12 @@ class FakeServices(Services):
     def parse_chain(self, operations: Any) -> Any:
         return SimpleNamespace(output_shape=lambda shape: tuple(shape))
 
+    def check_values(self, model: Any, dataset: Any, chain: Any) -> None:
+        pass
+
+    def check_samples(self, dataset: Any, chain: Any, augment: Any, rebuilt: bool) -> None:
+        pass
+
     def build_model(self, name: str, input_shape: Any, classes: int, options: Any) -> Any:
         return FakeModel(0.125)
 
@@ -142,6 +148,9 @@ class FakeServices(Services):
 
     def step_class(self, name: str) -> Any:
         return STEPS[name]
+
+    def save_step_model(self, model: Any, path: Path) -> None:
+        model.save(path)
 
     def load_step_model(self, path: Path, step: Any) -> Any:
         return FakeModel(json.loads(path.read_text()))

@@ -120,7 +120,7 @@ def test_metrics_have_exactly_the_documented_keys(lines):
     assert metrics["data"] == {"source": "made up", "synthetic": True, "test_samples": 4}
     assert metrics["accuracy"] == {"float": 0.375, "integer": 0.875, "metric": "top1"}
     assert metrics["parity"]["tflm_vs_reference"] is None
-    assert metrics["flash"] == {"total": None, "weights": None, "code": None}
+    assert metrics["flash"] == {"total": None, "weights": None, "tables": None, "code": None}
     assert (metrics["macs"], metrics["tflite_bytes"], metrics["budget_met"]) == (1_250_000, 8750, True)
     assert set(metrics["seconds"]) == {"total", "train", "add", "outputs"}
 

@@ -44,7 +44,7 @@ def test_a_misspelt_key_is_told_fast_and_without_tensorflow(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--confi=digits",), "Unknown command line flag 'confi'"),
+        (("--confi=digits",), "unknown flag --confi; did you mean --config?"),
         (("--config=digitz",), "no config 'digitz'; did you mean 'digits'?"),
         ((), "--config is missing; shipped configurations: ad, cifar10, digits, "),
         (("digits.yaml",), "unexpected argument 'digits.yaml'; did you mean --config=digits.yaml?"),
@@ -75,7 +75,7 @@ def test_flags_from_a_file(tmp_path):
 def test_flags_from_a_file_that_is_no_text(tmp_path):
     (tmp_path / "job.flags").write_bytes(b"\xff\xfe\x00")
     code, _, error = cli("--flagfile=job.flags", cwd=tmp_path)
-    assert code == 2 and error.startswith("error: 'utf-8' codec")
+    assert code == 2 and error.startswith("error: --flagfile: expected UTF-8 text: ")
 
 
 def test_errors_of_the_system_are_told_without_a_traceback(capsys):

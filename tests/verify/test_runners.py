@@ -119,3 +119,20 @@ def test_stderr_is_given_back() -> None:
         os.write(2, b"inside\n")
     assert lines == ["inside"]
     assert sys.stderr is not None
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "words"),
+    [
+        ("linux", "x86_64", "install it: `pip install tflite-micro=="),
+        ("linux", "aarch64", "there are wheels for Linux on x86-64 only: run the same command there"),
+        ("darwin", "arm64", "there are wheels for Linux on x86-64 only"),
+        ("win32", "AMD64", "there are wheels for Linux on x86-64 only"),
+    ],
+)
+def test_how_to_get_tflm_depends_on_the_system(system: str, machine: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinykit.verify import tflm
+
+    monkeypatch.setattr(tflm.sys, "platform", system)
+    monkeypatch.setattr(tflm.platform, "machine", lambda: machine)
+    assert tflm.how_to_install().startswith(words)

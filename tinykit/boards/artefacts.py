@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def claimed(out: Path) -> Iterator[None]:
         ConfigError: it cannot be made, or another run is using it.
     """
     handle = None
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -49,6 +50,9 @@ def claimed(out: Path) -> Iterator[None]:
     finally:
         if handle is not None:
             os.close(handle)
+        for folder in made:  # of what came to nothing not even the folder stays
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def write_artefacts(compiled: Compiled, out: Path, report: Mapping[str, Any]) -> None:

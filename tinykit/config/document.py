@@ -12,6 +12,7 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 MAX_VALUES = 20_000
 MAX_DIGITS = 100
+MAX_SHOWN = 100  # problems
 
 Path = tuple[str | int, ...]
 
@@ -83,8 +84,11 @@ def parse_yaml(text: str, source: str) -> Document:
     if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise ConfigError(f"{source}: larger than {MAX_BYTES} bytes; a configuration is a page of text")
     try:
-        depth = 0
+        depth = nodes = 0
         for event in yaml.parse(text, Loader=_Loader):
+            nodes += isinstance(event, yaml.NodeEvent)
+            if nodes > 2 * MAX_VALUES:  # keys and values; a megabyte of them would take half a minute before they are counted
+                raise ConfigError(f"{source}:{_line(event.start_mark)}: more than {MAX_VALUES} values")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise ConfigError(f"{source}:{_line(event.start_mark)}: nested deeper than {MAX_DEPTH} levels")
@@ -94,12 +98,16 @@ def parse_yaml(text: str, source: str) -> Document:
         line = f":{mark.line + 1}" if mark else ""
         about = ", ".join(part for part in (error.context, error.problem) if part)
         raise ConfigError(f"{source}{line}: not valid YAML: {about}") from None
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{source}:{number}: not valid YAML: the character #x{error.character:04x} is not allowed; take it out") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     reader = _Reader(source)
     data = reader.read(node, ()) if node is not None else None
     if reader.problems:
-        raise ConfigError(reader.problems)
+        more = len(reader.problems) - MAX_SHOWN
+        raise ConfigError([*reader.problems[:MAX_SHOWN], *([f"{source}: and {more} more such problems"] if more > 0 else [])])
     return Document(data, reader.places)
 
 
@@ -197,7 +205,7 @@ def apply_override(document: Document, text: str, flag: str = "--set") -> Path:
     parts = target.split(".")
     if not equals or not all(parts):
         raise ConfigError(f"{flag} {text}: expected KEY=VALUE, for example {flag} steps.train.epochs=5")
-    place = f"{flag} {target}"
+    place = f"{flag} {target}" if flag == "--set" else flag
     try:
         value = parse_yaml(value_text, place).data
     except ConfigError as error:

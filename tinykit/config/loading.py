@@ -106,6 +106,9 @@ def find_file(name_or_path: str, kind: str, beside: Path | None = None) -> Path:
             file = folder / (name_or_path + ending)
             if _exists(file) and file.is_file():
                 return file
+    if _exists(Path(name_or_path)):
+        what = "a folder" if Path(name_or_path).is_dir() else "no plain file"
+        raise ConfigError(f"{name_or_path}: {what}; expected a file of YAML text, or a name in {kind}/: {', '.join(available(kind))}")
     looked = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
     stem = Path(name_or_path).stem if name_or_path.endswith(_SUFFIXES) else Path(name_or_path).name
     raise ConfigError(f"no {kind.removesuffix('s')} {name_or_path!r}{nearest(stem, available(kind))} (looked in {looked})")
@@ -117,8 +120,11 @@ def read_document(file: Path) -> Document:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
         text = raw.decode("utf-8-sig") if len(raw) <= MAX_BYTES else " " * len(raw)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}:{line}: cannot be read: no UTF-8 text ({error.reason}); save the file as UTF-8") from None
     return parse_yaml(text, str(file))
 
 

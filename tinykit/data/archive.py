@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from tinykit.atomic import PREFIX
 from tinykit.data.download import Source, fetch
+from tinykit.data.files import check_dictionary
 from tinykit.errors import DataError
 
 CHUNK = 1 << 20
@@ -26,6 +27,7 @@ DAMAGED = (
     EOFError,
     RuntimeError,
     NotImplementedError,
+    MemoryError,  # an .xz file may ask for a dictionary of 4 GiB
     zlib.error,
     lzma.LZMAError,
     zipfile.BadZipFile,
@@ -64,12 +66,15 @@ def _zip_members(archive: Path, max_files: int) -> Iterator[tuple[str, bool, IO[
         if len(opened.infolist()) > max_files:
             raise DataError(f"{len(opened.infolist())} members, more than the limit of {max_files}")
         for info in opened.infolist():
+            safe_name(info.filename)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise DataError(f"member {info.filename[:80]!r}: a link or a special file, expected files and folders only")
             if info.is_dir():
                 yield info.filename, True, None
                 continue
+            with archive.open("rb") as raw:
+                check_dictionary(raw, info, f"member {info.filename[:80]!r}")
             with opened.open(info) as content:
                 yield info.filename, False, content
 
@@ -144,7 +149,7 @@ def extract(archive: Path, folder: Path, *, inner: str = "", max_bytes: int = 64
     except DataError as error:
         raise DataError([f"{archive}: {problem}" for problem in error.problems]) from error
     except DAMAGED as error:
-        raise DataError(f"{archive}: cannot be unpacked: {error}") from error
+        raise DataError(f"{archive}: cannot be unpacked: {str(error) or type(error).__name__}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

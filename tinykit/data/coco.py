@@ -131,13 +131,15 @@ def read_labels(path: Path, min_area: float, area: Literal["box", "mask"]) -> di
             continue
         names[image["id"]], pixels[image["id"]] = image["file_name"], image["width"] * image["height"]
         labels[image["file_name"]] = 0
+    faulty = bool(problems)
     for index, annotation in enumerate(content["annotations"]):
         if not isinstance(annotation, Annotation) or not isinstance(annotation.category_id, int):
             problems.append(f"{path}: annotations[{index}]: expected an object with image_id and category_id")
         elif annotation.category_id in persons:
             covered = _area(annotation, area)
             if not isinstance(annotation.image_id, int) or annotation.image_id not in names:
-                problems.append(f"{path}: annotations[{index}]: no image has the id {annotation.image_id!r}")
+                if not faulty:  # else it may be of one of the images that were just named
+                    problems.append(f"{path}: annotations[{index}]: no image has the id {annotation.image_id!r}")
             elif covered is None:
                 wanted = (
                     f"bbox [x, y, width, height], received {annotation.bbox!r}" if area == "box" else f"area, received {annotation.area!r}"

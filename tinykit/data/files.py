@@ -3,6 +3,7 @@
 import json
 import lzma
 import os
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -13,11 +14,12 @@ from typing import IO, Any
 import numpy as np
 
 from tinykit.data.dataset import RAW_DTYPES, Split
-from tinykit.errors import DataError
+from tinykit.errors import DataError, one_line
 from tinykit.options import nearest
 
 MAX_ARRAY_BYTES = 8 << 30
 MAX_CARD_BYTES = 1 << 20
+MAX_DICTIONARY = 1 << 26  # of LZMA, bytes: as xz -9 has it
 ENVIRONMENT_VARIABLE = "TINYKIT_DATA"
 # What zipfile, its decompressors and numpy.lib.format raise for damaged bytes.
 DAMAGED = (
@@ -58,6 +60,22 @@ def missing_message(name: str, path: Path) -> str:
     )
 
 
+def check_dictionary(file: IO[bytes], info: zipfile.ZipInfo, where: str) -> None:
+    """Refuses a member of the zip file `file` whose LZMA data ask for a dictionary of up to 4 GiB before the first byte comes out.
+
+    Raises:
+        DataError: begins with `where`.
+    """
+    if info.compress_type != zipfile.ZIP_LZMA:
+        return
+    file.seek(info.header_offset)
+    name, extra = struct.unpack_from("<26xHH", file.read(30).ljust(30, b"\0"))
+    file.seek(info.header_offset + 30 + name + extra)
+    size = int.from_bytes(file.read(9)[5:9], "little")  # behind version, length of the properties, and the first of them
+    if size > MAX_DICTIONARY:
+        raise DataError(f"{where}: asks for an LZMA dictionary of {size} bytes, more than the limit of {MAX_DICTIONARY}")
+
+
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, int]:
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
@@ -74,6 +92,8 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
     where = f"{path}, array {name!r}"
     info = archive.getinfo(f"{name}.npy")
     try:
+        with path.open("rb") as file:
+            check_dictionary(file, info, where)
         with archive.open(info) as stream:
             shape, dtype, start = _header(stream)
         if dtype.hasobject:
@@ -90,9 +110,9 @@ def _member(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
         with archive.open(info) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except DAMAGED as error:
-        raise DataError(f"{where}: cannot be read: {error}; the file is damaged or incomplete, copy it again") from error
+        raise DataError(f"{where}: cannot be read: {one_line(error)}; the file is damaged or incomplete, copy it again") from error
     except (RuntimeError, MemoryError) as error:  # an encrypted member; not enough memory
-        raise DataError(f"{where}: cannot be read: {error}") from error
+        raise DataError(f"{where}: cannot be read: {one_line(error)}") from error
 
 
 def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -146,7 +166,10 @@ def check_samples(path: Path | str, x: np.ndarray, y: np.ndarray, classes: int |
             "if the values fit, store x.astype(numpy.uint8) or another of these"
         )
     elif x.dtype.kind == "f" and not np.isfinite(x).all():
-        problems.append(f"{path}, array 'x': {np.count_nonzero(~np.isfinite(x))} of {x.size} values are NaN or infinite")
+        problems.append(
+            f"{path}, array 'x': {np.count_nonzero(~np.isfinite(x))} of {x.size} values are NaN or infinite, "
+            f"the first at {np.argwhere(~np.isfinite(x))[0].tolist()}; repair or leave out these samples"
+        )
     if x.ndim < 2 or 0 in x.shape:
         problems.append(f"{path}, array 'x': expected [samples, ...] with at least one value, received shape {x.shape}")
     if y.ndim != 1:

@@ -1,5 +1,7 @@
 """Any user's photographs, one folder a class."""
 
+import functools
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pydantic
 from tinykit.data.dataset import Dataset, Split
 from tinykit.data.files import MAX_ARRAY_BYTES, missing_message, resolve
 from tinykit.data.splits import assemble, generated_dataset, split_pool, split_train
-from tinykit.errors import DataError
+from tinykit.errors import DataError, one_line
 from tinykit.options import Options
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -59,12 +61,21 @@ def _listing(root: Path, names: tuple[str, ...]) -> tuple[list[tuple[Path, int]]
     return files, problems
 
 
+@functools.cache
+def _quiet() -> None:
+    """Pillow warns of pictures that are refused here, in lines of its own."""
+    from PIL import Image
+
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
 def decode(path: Path, size: tuple[int, int], grayscale: bool) -> np.ndarray:
     """One image as uint8 [height, width, 1 or 3], resized by PIL's bilinear filter (antialiased); raises DataError."""
     from PIL import Image, ImageOps
 
     from tinykit.data.preprocess import gray_numpy
 
+    _quiet()
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -73,8 +84,10 @@ def decode(path: Path, size: tuple[int, int], grayscale: bool) -> np.ndarray:
             if colour.size != (size[1], size[0]):
                 colour = colour.resize((size[1], size[0]), Image.Resampling.BILINEAR)
             pixels = np.asarray(colour, np.uint8)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be decoded: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001  (for damaged metadata Pillow raises anything: struct.error, KeyError, ...)
+        raise DataError(f"{path}: cannot be decoded: {one_line(error)}; repair or remove it") from error
     return gray_numpy(pixels) if grayscale else pixels
 
 

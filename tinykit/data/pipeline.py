@@ -4,12 +4,45 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tinykit.data.augment import AUGMENTATIONS, SEEDS_PER_BATCH, parse_augmentations
-from tinykit.data.dataset import Split
-from tinykit.data.preprocess import Chain
-from tinykit.errors import ConfigError, DataError
+import numpy as np
 
-__all__ = ["AUGMENTATIONS", "batches", "parse_augmentations"]
+from tinykit.data.augment import AUGMENTATIONS, SEEDS_PER_BATCH, parse_augmentations
+from tinykit.data.dataset import Dataset, Split
+from tinykit.data.preprocess import Chain
+from tinykit.errors import ConfigError, DataError, TinykitError
+
+__all__ = ["AUGMENTATIONS", "batches", "check_samples", "parse_augmentations"]
+
+
+def check_samples(dataset: Dataset, chain: Chain, augment: Sequence[Any], rebuilt: bool = False) -> None:
+    """Whether the samples can be preprocessed, changed and told apart: what a training would otherwise find out late, or not at all.
+
+    Args:
+        rebuilt: the network learns to give back its input, for which one class is enough.
+
+    Raises:
+        DataError: with every problem; needs no TensorFlow.
+    """
+    problems = []
+    try:
+        if not np.isfinite(chain.apply(dataset.train.x[:1])).all():
+            problems.append("data.preprocess: gives NaN or infinite values; choose other constants")
+    except DataError as error:
+        problems += [f"data.{problem}" for problem in error.problems]
+    for number, change in enumerate(parse_augmentations(augment)):
+        try:
+            change.check(dataset.input_shape, dataset.train.x.dtype.name)
+        except TinykitError as error:
+            problems += [f"data.augment[{number}] {problem}" for problem in error.problems]
+    found = np.unique(dataset.train.y)
+    if dataset.task == "classification" and not rebuilt and len(found) < 2:
+        only = f", {dataset.class_names[int(found[0])]!r}," if len(found) else ""
+        problems.append(
+            f"dataset {dataset.name}, {dataset.source}: one class only{only} to train on; expected samples of two or more "
+            "(an autoencoder wants steps.train.loss=mse)"
+        )
+    if problems:
+        raise DataError(problems)
 
 
 def batches(

@@ -63,9 +63,20 @@ def text_lines(path: Path) -> Iterator[str]:
                     raise DataError(f"{path}:{count}: holds a zero byte: no text")
                 yield line
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{count + 1}: no UTF-8 text near here: {error.reason}") from error
+        raise DataError(f"{path}:{_line_of_no_text(path)}: no UTF-8 text: {error.reason}; save the file as UTF-8") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _line_of_no_text(path: Path) -> int:
+    """The first line, from 1, that is no UTF-8: text is decoded in blocks, so that who reads it does not know."""
+    with path.open("rb") as stream:
+        for count, line in enumerate(iter(lambda: stream.readline(MAX_LINE), b""), 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return count
+    return 1
 
 
 def read_numbers(path: Path, columns: int, most: int) -> np.ndarray:

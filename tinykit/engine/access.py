@@ -12,17 +12,23 @@ from tinykit.graph.plan.problem import Access
 
 
 def element_bytes(tensor: ir.Tensor) -> int:
-    """Bytes of one element as the portable kernels hold it: sub-byte values take a byte.
+    """Bytes of one element on its own, in a variable or a constant: packed elements take a byte there."""
+    return max(8, element_bits(tensor)) // 8
 
-    Float tensors and indices of ARG_MAX are 4 bytes wide."""
-    if tensor.dtype == ir.Dtype.FLOAT:
-        return 4
-    return max(8, tensor.bits) // 8
+
+def element_bits(tensor: ir.Tensor) -> int:
+    """Bits of one element in the arena, where those of 4 and 2 bits are packed. Float tensors and indices of ARG_MAX are 32 bits wide."""
+    return 32 if tensor.dtype == ir.Dtype.FLOAT else tensor.bits
+
+
+def tensor_bits(tensor: ir.Tensor) -> int:
+    """Bits of a tensor that carry something; those behind them in its last byte do not."""
+    return tensor.size * element_bits(tensor)
 
 
 def tensor_bytes(tensor: ir.Tensor) -> int:
     """Bytes of a tensor in the arena."""
-    return tensor.size * element_bytes(tensor)
+    return (tensor_bits(tensor) + 7) // 8
 
 
 def activations(graph: ir.Graph, op: ir.Op) -> list[str]:
@@ -30,16 +36,16 @@ def activations(graph: ir.Graph, op: ir.Op) -> list[str]:
     return [t for t in dict.fromkeys(op.inputs) if t not in graph.constants]
 
 
-def rows(count: int, nbytes: int) -> np.ndarray:
-    """int64 [count, 2]: consecutive ranges of `nbytes` bytes."""
-    starts = np.arange(count, dtype=np.int64) * nbytes
-    return np.stack([starts, starts + nbytes], axis=1)
+def rows(count: int, bits: int) -> np.ndarray:
+    """int64 [count, 2]: consecutive ranges of `bits` bits."""
+    starts = np.arange(count, dtype=np.int64) * bits
+    return np.stack([starts, starts + bits], axis=1)
 
 
 def whole(graph: ir.Graph, op: ir.Op) -> Access:
     """One unit that reads everything while it writes everything: nothing may overlap."""
-    reads = {t: rows(1, tensor_bytes(graph.tensors[t])) for t in activations(graph, op)}
-    return Access(reads, rows(1, tensor_bytes(graph.tensors[op.output])))
+    reads = {t: rows(1, tensor_bits(graph.tensors[t])) for t in activations(graph, op)}
+    return Access(reads, rows(1, tensor_bits(graph.tensors[op.output])))
 
 
 def elementwise(graph: ir.Graph, op: ir.Op) -> Access:
@@ -55,8 +61,8 @@ def elementwise(graph: ir.Graph, op: ir.Op) -> Access:
     for t in activations(graph, op):
         x = graph.tensors[t]
         element = np.broadcast_to(np.arange(x.size, dtype=np.int64).reshape(x.shape), shape).ravel()
-        reads[t] = np.stack([element, element + 1], axis=1) * element_bytes(x)
-    return Access(reads, rows(y.size, element_bytes(y)), buffered=True, reversible=True)
+        reads[t] = np.stack([element, element + 1], axis=1) * element_bits(x)
+    return Access(reads, rows(y.size, element_bits(y)), buffered=True, reversible=True)
 
 
 def copied(graph: ir.Graph, op: ir.Op, sources: Mapping[str, np.ndarray]) -> Access:
@@ -67,13 +73,12 @@ def copied(graph: ir.Graph, op: ir.Op, sources: Mapping[str, np.ndarray]) -> Acc
     Args:
         sources: input -> for each element of the output the input's element that is copied, -1 for none. Constants lie in flash.
     """
-    y = graph.tensors[op.output]
-    width, reads = element_bytes(y), {}
+    y, reads = graph.tensors[op.output], {}
     for tensor in activations(graph, op):
-        source = sources[tensor]
+        source, width = sources[tensor], element_bits(graph.tensors[tensor])
         first = source.ravel() * width
         reads[tensor] = np.where((first < 0)[:, None], 0, np.stack([first, first + width], axis=1))
-    return Access(reads, rows(y.size, width), buffered=True, reversible=True)
+    return Access(reads, rows(y.size, element_bits(y)), buffered=True, reversible=True)
 
 
 def pixels(graph: ir.Graph, op: ir.Op, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Access:
@@ -83,11 +88,13 @@ def pixels(graph: ir.Graph, op: ir.Op, kernel: tuple[int, int], stride: tuple[in
     top, _, left, _ = op.padding  # type: ignore[attr-defined]
     r0, r1 = _span(out_h, kernel[0], stride[0], dilation[0], top, height)
     c0, c1 = _span(out_w, kernel[1], stride[1], dilation[1], left, width)
-    first = ((r0[:, None] * width + c0[None, :]) * channels).ravel()
-    last = ((r1[:, None] * width + c1[None, :] + 1) * channels).ravel()
+    pixel = channels * element_bits(graph.tensors[op.inputs[0]])
+    first = ((r0[:, None] * width + c0[None, :]) * pixel).ravel()
+    last = ((r1[:, None] * width + c1[None, :] + 1) * pixel).ravel()
     empty = ((r1 < r0)[:, None] | (c1 < c0)[None, :]).ravel()
     first[empty] = last[empty] = 0
-    return Access({op.inputs[0]: np.stack([first, last], axis=1)}, rows(out_h * out_w, out_c), reversible=True)
+    writes = rows(out_h * out_w, out_c * element_bits(graph.tensors[op.output]))
+    return Access({op.inputs[0]: np.stack([first, last], axis=1)}, writes, reversible=True)
 
 
 def _span(count: int, taps: int, stride: int, dilation: int, before: int, size: int) -> tuple[np.ndarray, np.ndarray]:

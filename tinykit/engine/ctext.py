@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +13,11 @@ _LINE = 24
 
 def array(ctype: str, name: str, values: np.ndarray) -> str:
     """The definition of a constant array."""
-    if values.dtype == np.float32:
-        items = [float_literal(float(v)) for v in values]
-    else:
-        items = [_integer(v) for v in values.tolist()]
-    lines = [", ".join(items[i : i + _LINE]) for i in range(0, len(items), _LINE)]
+    literal: Callable[[Any], str] = float_literal if values.dtype == np.float32 else _integer
+    # line by line: a string for each of millions of weights would take twenty times the text
+    lines = [", ".join(map(literal, values[i : i + _LINE].tolist())) for i in range(0, len(values), _LINE)]
     body = ",\n    ".join(lines)
-    return f"static const {ctype} {name}[{len(items)}] = {{\n    {body}}};\n"
+    return f"static const {ctype} {name}[{len(values)}] = {{\n    {body}}};\n"
 
 
 def _integer(value: int) -> str:

@@ -12,6 +12,7 @@ from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, PadRow, Place, Table
 from tinykit.engine.ctext import array, comment, float_literal
 from tinykit.engine.lower import executed, folded, plan_problem
+from tinykit.engine.memory import is_packed, last_mask
 from tinykit.engine.registry import kernel
 from tinykit.engine.support import HELPERS
 from tinykit.errors import ModelError
@@ -258,7 +259,7 @@ def _invoke(graph: ir.Graph, plan: Plan, name: str, ops: Sequence[ir.Op], calls:
 def _element(tensor: ir.Tensor) -> str:
     if tensor.dtype == ir.Dtype.FLOAT:
         return "float"
-    return {8: "int8_t", 16: "int16_t", 32: "int32_t"}[8 * access.element_bytes(tensor)]
+    return {2: "uint8_t", 4: "uint8_t", 8: "int8_t", 16: "int16_t", 32: "int32_t"}[tensor.bits]
 
 
 def _source(graph: ir.Graph, plan: Plan, name: str, ops: Sequence[ir.Op], calls: Sequence[Call],
@@ -303,8 +304,10 @@ def _copy(graph: ir.Graph, plan: Plan, name: str, verb: str, ports: Sequence[tup
     for _, tensor in ports:
         arena, outside = f"(char *)memory + {plan.offsets[tensor.name]}", f"(char *)bytes + {at}"
         target, source = (arena, f"(const {outside[1:]}") if load else (outside, f"(const {arena[1:]}")
-        lines.append(f"    memcpy({target}, {source}, {access.tensor_bytes(tensor)});\n")
         at += access.tensor_bytes(tensor)
+        lines.append(f"    memcpy({target}, {source}, {access.tensor_bytes(tensor)});\n")
+        if not load and last_mask(tensor) != 255:  # behind the last element lies whatever was there before
+            lines.append(f"    ((uint8_t *)bytes)[{at - 1}] &= {last_mask(tensor)};\n")
     return f"void {name}_{verb}({signature})\n{{\n{''.join(lines)}}}\n"
 
 
@@ -313,10 +316,13 @@ def _check(graph: ir.Graph, plan: Plan, name: str) -> str:
     loops, at = [], 0
     for _, tensor in _ports(graph, graph.outputs, "output"):
         nbytes = access.tensor_bytes(tensor)
-        loops.append(
-            f"    for (int32_t i = 0; i < {nbytes}; ++i) {{\n"
-            f"        wrong += output[{plan.offsets[tensor.name]} + i] != wanted[{at} + i];\n    }}\n"
-        )
+        offset, whole = plan.offsets[tensor.name], nbytes - (last_mask(tensor) != 255)
+        if whole:
+            loops.append(
+                f"    for (int32_t i = 0; i < {whole}; ++i) {{\n        wrong += output[{offset} + i] != wanted[{at} + i];\n    }}\n"
+            )
+        if whole < nbytes:
+            loops.append(f"    wrong += ((output[{offset + whole}] ^ wanted[{at + whole}]) & {last_mask(tensor)}) != 0;\n")
         at += nbytes
     head = "    const char *const output = memory, *const wanted = expected;\n    uint32_t wrong = 0;\n"
     return f"uint32_t {name}_check(const void *memory, const void *expected)\n{{\n{head}{''.join(loops)}    return wrong;\n}}\n"
@@ -327,7 +333,16 @@ def _port_macros(prefix: str, port: str, tensor: ir.Tensor) -> list[str]:
     if tensor.dtype == ir.Dtype.INT:
         lines.append(f"#define {prefix}_{port.upper()}_SCALE {float_literal(tensor.scale)}")
         lines.append(f"#define {prefix}_{port.upper()}_ZERO_POINT {tensor.zero_point}")
+    if is_packed(tensor):
+        lines.append(f"#define {prefix}_{port.upper()}_BITS {tensor.bits} /* packed */")
+        lines.append(f"#define {prefix}_{port.upper()}_LOW {tensor.low}")
     return lines
+
+
+_PACKED = (
+    " * Where there is a BITS, elements are packed: element i is the BITS bits from bit i * BITS on, counted from the lowest bit of",
+    " * the first byte, and holds stored - LOW. Bits behind the last element mean nothing; store clears them. */",
+)
 
 
 def _header(graph: ir.Graph, plan: Plan, name: str) -> str:
@@ -340,7 +355,8 @@ def _header(graph: ir.Graph, plan: Plan, name: str) -> str:
         f" * One inference: write the input to {name}_input(arena), call {name}_invoke(arena), read {name}_output(arena).",
         f" * The arena is {prefix}_ARENA_SIZE bytes, aligned to {prefix}_ARENA_ALIGN, and belongs to the caller; nothing else is",
         " * written, and several arenas may be used at once. The input may be overwritten. A real value is",
-        " * SCALE * (stored - ZERO_POINT). */",
+        " * SCALE * (stored - ZERO_POINT)." + ("" if any(is_packed(t) for _, t in (*inputs, *outputs)) else " */"),
+        *(_PACKED if any(is_packed(t) for _, t in (*inputs, *outputs)) else ()),
         f"#ifndef {guard}\n#define {guard}\n",
         "#include <stdint.h>\n",
         '#ifdef __cplusplus\nextern "C" {\n#endif\n',

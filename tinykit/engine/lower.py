@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
-from tinykit.engine.access import activations, tensor_bytes
-from tinykit.engine.memory import dtype
+from tinykit.engine.access import activations, tensor_bits, tensor_bytes
+from tinykit.engine.memory import dtype, is_packed
 from tinykit.engine.registry import kernel
 from tinykit.errors import ModelError
 from tinykit.graph import ir, reference
@@ -51,8 +52,7 @@ def plan_problem(graph: ir.Graph) -> Problem:
     aliases, steps = {}, []
     for op in graph.ops:
         if isinstance(op, ir.Reshape):
-            if op.inputs[0] in graph.constants:
-                problems.append(f"op {op.name!r} reshapes a constant")
+            problems += _reshape_problems(graph, op)
             aliases[op.output] = op.inputs[0]
         else:
             try:
@@ -66,4 +66,14 @@ def plan_problem(graph: ir.Graph) -> Problem:
     if problems:
         raise ModelError([f"graph {graph.name!r}: {p}" for p in problems])
     sizes = {t.name: tensor_bytes(t) for t in graph.activations()}
-    return Problem(sizes, tuple(steps), graph.inputs, graph.outputs, aliases)
+    partial = {t.name: tensor_bits(t) for t in graph.activations() if tensor_bits(t) % 8}
+    return Problem(sizes, tuple(steps), graph.inputs, graph.outputs, aliases, bits=partial)
+
+
+def _reshape_problems(graph: ir.Graph, op: ir.Reshape) -> Iterator[str]:
+    """Why the result of a reshape is not another name of the same bytes."""
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
+    if x.name in graph.constants:
+        yield f"op {op.name!r} reshapes a constant"
+    if tensor_bits(x) != tensor_bits(y) or (is_packed(x) and x.low != y.low):
+        yield f"op {op.name!r} reshapes {x.bits} bits from {x.low} to {y.bits} bits from {y.low}, which are not the same bytes"

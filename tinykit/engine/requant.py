@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinykit.engine.call import Argument, Table
+from tinykit.engine.memory import is_packed
 from tinykit.graph import ir
 
 
@@ -46,6 +47,11 @@ class Requant:
         return f"(int8_t)(tk_clamp({scaled}, act_min - out_zero, act_max - out_zero) + out_zero)"
 
 
+def code_base(tensor: ir.Tensor) -> int:
+    """What a kernel takes for 0: the least stored integer of a packed tensor, whose codes it reads; 0 where it reads stored integers."""
+    return tensor.low if is_packed(tensor) else 0
+
+
 def accumulator_bound(op: ir.Weighted, x: ir.Tensor) -> np.ndarray:
     """Largest |accumulator| of each output channel [out], int64: |bias| + sum |w| * max |x - zero point|."""
     axes = tuple(range(op.weights.ndim - 1)) if isinstance(op, ir.DepthwiseConv2D) else tuple(range(1, op.weights.ndim))
@@ -54,13 +60,14 @@ def accumulator_bound(op: ir.Weighted, x: ir.Tensor) -> np.ndarray:
 
 
 def requant(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Requant:
-    """The requantisation of a layer from `x` to `y`."""
+    """The requantisation of a layer from `x` to `y`: to stored integers, to codes where `y` is packed."""
     multiplier, shift = op.multiplier.astype(np.int32), op.shift.astype(np.int64)
     shift = np.where(multiplier == 0, -1, shift)  # 0 * anything is 0 after any shift
     fast = op.rounding == ir.Rounding.DOUBLE and bool((shift <= -1).all()) and int(accumulator_bound(op, x).max(initial=0)) < 1 << 30
     helper = "tk_scale_once" if op.rounding == ir.Rounding.SINGLE else "tk_scale" if fast else "tk_scale_any"
     stored = -shift if fast else shift
-    clamp: dict[str, Argument] = {"out_zero": y.zero_point, "act_min": op.act_min, "act_max": op.act_max}
+    low = code_base(y)
+    clamp: dict[str, Argument] = {"out_zero": y.zero_point - low, "act_min": op.act_min - low, "act_max": op.act_max - low}
     names = tuple(("int32_t", name) for name in clamp)
     if len(multiplier) == 1 or (multiplier == multiplier[0]).all() and (stored == stored[0]).all():
         constants: dict[str, Argument] = {"multiplier": int(multiplier[0]), "shift": int(stored[0])}
@@ -71,7 +78,7 @@ def requant(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Requant:
 
 
 def folded_bias(op: ir.Weighted, x: ir.Tensor) -> Table:
-    """int32 biases with the input's zero point folded in, bias - zero_point * sum(w), modulo 2^32."""
+    """int32 biases with the input's zero point (of its codes where it is packed) folded in, bias - zero_point * sum(w), modulo 2^32."""
     axes = tuple(range(op.weights.ndim - 1)) if isinstance(op, ir.DepthwiseConv2D) else tuple(range(1, op.weights.ndim))
-    total = op.bias.astype(np.int64) - x.zero_point * op.weights.astype(np.int64).sum(axis=axes)
+    total = op.bias.astype(np.int64) - (x.zero_point - code_base(x)) * op.weights.astype(np.int64).sum(axis=axes)
     return Table("q", (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinykit.engine.ctext import array
+from tinykit.engine.memory import is_packed
 from tinykit.graph import ir
 
 
@@ -34,6 +35,12 @@ def firmware_header(name: str, result: ir.Tensor) -> str:
 
     `result`: the first output, whose scores the monitor prints as real values."""
     upper = name.upper()
+    packed = f"""
+/* Several results a byte, as stored - low. */
+#define TK_RESULT_BITS {result.bits}
+#define TK_RESULT_COUNT {result.size}
+#define TK_RESULT_LOW ({result.low})
+"""
     return f"""\
 /* Made by tinykit: the network that this firmware runs. */
 #ifndef TK_MODEL_H
@@ -54,6 +61,6 @@ def firmware_header(name: str, result: ir.Tensor) -> str:
 /* The scores that the monitor prints are (stored - zero) * scale; the scale in units of 2^-24. */
 #define TK_RESULT_ZERO ({result.zero_point})
 #define TK_RESULT_SCALE_Q24 {round(float(np.float32(result.scale)) * (1 << 24))}
-
+{packed if is_packed(result) else ""}
 #endif
 """

@@ -103,6 +103,51 @@ static inline int32_t tk_reciprocal(uint32_t x)
 }
 """
 
+# Packed elements: the lowest bits of a byte come first. Reading and writing touch the element's own byte and no other.
+_GET = """\
+/* Element i of packed codes of @BITS@ bits. */
+static inline int32_t tk_get@BITS@(const int8_t *packed, int32_t i)
+{
+    return ((uint8_t)packed[i >> @LOG@] >> ((i & @LAST@) * @BITS@)) & @MASK@;
+}
+"""
+
+_PUT = """\
+/* Writes element i of packed codes of @BITS@ bits; the others in its byte stay. */
+static inline void tk_put@BITS@(int8_t *packed, int32_t i, int32_t code)
+{
+    uint8_t *const byte = (uint8_t *)packed + (i >> @LOG@);
+    const int32_t shift = (i & @LAST@) * @BITS@;
+    *byte = (uint8_t)((*byte & ~(@MASK@ << shift)) | (code << shift));
+}
+"""
+
+_WEIGHT = """\
+/* Weight i of packed two's complement integers of @BITS@ bits. */
+static inline int32_t tk_weight@BITS@(const int8_t *packed, int32_t i)
+{
+    return (int32_t)((uint32_t)packed[i >> @LOG@] << (@TOP@ - (i & @LAST@) * @BITS@)) >> @TOP@;
+}
+"""
+
+_ODD = """\
+/* Weight i of packed odd integers, -3, -1, 1 or 3: 2 c + 1 for a two's complement c of 2 bits. */
+static inline int32_t tk_odd2(const int8_t *packed, int32_t i)
+{
+    return 2 * tk_weight2(packed, i) + 1;
+}
+"""
+
+
+def _packed(text: str, bits: int) -> str:
+    """A helper for elements of `bits` bits."""
+    each = 8 // bits
+    values = {"BITS": bits, "LOG": each.bit_length() - 1, "LAST": each - 1, "MASK": (1 << bits) - 1, "TOP": 32 - bits}
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", str(value))
+    return text
+
+
 HELPERS: dict[str, str] = {
     "tk_clamp": _CLAMP,
     "tk_scale": _SCALE,
@@ -112,4 +157,11 @@ HELPERS: dict[str, str] = {
     "tk_rolled": _ROLLED,
     "tk_exp": _EXP,
     "tk_reciprocal": _RECIPROCAL,
+    "tk_get4": _packed(_GET, 4),
+    "tk_get2": _packed(_GET, 2),
+    "tk_put4": _packed(_PUT, 4),
+    "tk_put2": _packed(_PUT, 2),
+    "tk_weight4": _packed(_WEIGHT, 4),
+    "tk_weight2": _packed(_WEIGHT, 2),
+    "tk_odd2": _ODD,
 }

@@ -94,13 +94,13 @@ def softmax_parameters(x: ir.Tensor, beta: float = 1.0) -> tuple[int, int, int]:
 
 
 def function_table(function: str, x: ir.Tensor, y: ir.Tensor, alpha: float = 0.0) -> np.ndarray:
-    """The 256 stored outputs of an element-wise function, for stored inputs -128..127, by TFLM's own integer algorithm."""
+    """The 256 stored outputs of an element-wise function, within y's range, for stored inputs -128..127, by TFLM's integer algorithm."""
     try:
         build = _TABLES[function]
     except KeyError:
         raise ModelError(f"no integer table for {function!r}; there are {', '.join(sorted(_TABLES))}") from None
     stored = np.arange(-128, 128, dtype=np.int64)
-    return build(stored - x.zero_point, x, y, alpha).astype(np.int8)
+    return np.clip(build(stored - x.zero_point, x, y, alpha), y.low, y.high).astype(np.int8)
 
 
 def expect_fixed_output(label: str, y: ir.Tensor, function: str) -> None:

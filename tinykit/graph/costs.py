@@ -112,7 +112,7 @@ def layer_rows(graph: ir.Graph) -> list[LayerRow]:
                 activation_bits=_bits(graph.tensors[op.output]),
                 weight_bytes=size.weights,
                 bias_bytes=size.biases,
-                quant_bytes=_quant_bytes(op),
+                quant_bytes=_quant_bytes(graph, op),
                 live_bytes=memory.total,
             )
         )
@@ -194,10 +194,10 @@ def _nbytes(tensor: ir.Tensor) -> int:
     return (tensor.size * _bits(tensor) + 7) // 8
 
 
-def _quant_bytes(op: ir.Op) -> int:
+def _quant_bytes(graph: ir.Graph, op: ir.Op) -> int:
     if isinstance(op, ir.Weighted):
         return 8 * op.bias.size
-    return op.table.size if isinstance(op, ir.Table) else 0
+    return 1 << min(_bits(graph.tensors[op.inputs[0]]), 8) if isinstance(op, ir.Table) else 0
 
 
 def _owners(graph: ir.Graph) -> dict[str, str]:

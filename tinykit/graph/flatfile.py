@@ -1,13 +1,14 @@
 """A .tflite as plain Python data: every number is read once, checked and bounded, so that nothing behind this module meets damaged bytes.
 
 Source of the layout: TensorFlow's schema.fbs, version 3. A flatbuffer may alias its parts, so counts are bounded as well as the file's
-size.
+size: a megabyte may describe sixty thousand tensors that all have the same megabyte of scales.
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,17 @@ from tinykit.errors import ModelError
 from tinykit.graph.schema import IDENTIFIER, names_of, schema
 
 MAX_BYTES = 256 << 20
-MAX_ITEMS = 1 << 16  # tensors, operators, buffers, operator codes
-MAX_OPERANDS = 1 << 10
+MAX_ITEMS = 1 << 14  # tensors, buffers, operator codes
+MAX_OPERATORS = 1 << 9
+MAX_OPERANDS = 1 << 10  # of one operator
+MAX_ALL_OPERANDS = 1 << 18
+MAX_SCALES = 1 << 16  # of one tensor
+MAX_NAME = 512  # characters; the rest of a name is left out
+MAX_NAME_BYTES = 1 << 24  # of all names
 MAX_RANK = 8
 MAX_ELEMENTS = 1 << 31
+MAX_SHOWN = 20  # problems of one kind
+DECODE = "TFLM_DECODE"  # the only custom operator that is known
 
 # Options that the reader needs: operator -> (generated class, fields). Operators that are not here are read without options.
 OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -96,11 +104,13 @@ class FlatModel:
 
 @contextmanager
 def _damage(what: str) -> Iterator[None]:
-    """Turns what the flatbuffers library raises on damaged bytes into a ModelError."""
+    """Turns what the flatbuffers library raises on damaged bytes into a ModelError; every problem names the file."""
     try:
         yield
+    except ModelError as error:
+        raise ModelError([p if p.startswith(f"{what}: ") else f"{what}: {p}" for p in error.problems]) from error
     except (struct.error, IndexError, ValueError, TypeError, OverflowError, AttributeError) as error:
-        raise ModelError(f"{what}: the file is damaged or truncated ({error})") from error
+        raise ModelError(f"{what}: the file is damaged or truncated ({error}); copy or convert it again") from error
 
 
 def load(data: bytes | Path, label: str) -> bytes:
@@ -132,27 +142,38 @@ def parse(content: bytes, label: str) -> FlatModel:
         graph = model.Subgraphs(0)
         codes = _operator_codes(s, model, label)
         buffers = _buffers(model, label)
-        tensors = tuple(_tensor(s, graph.Tensors(i), i, buffers) for i in range(_count(graph.TensorsLength(), "tensors", label)))
-        ops = tuple(_operator(s, graph.Operators(i), i, codes) for i in range(_count(graph.OperatorsLength(), "operators", label)))
+        count = _count(graph.TensorsLength(), "tensors", label)
+        names = _names(graph, count)
+        tensors = tuple(_tensor(s, graph.Tensors(i), i, names[i], buffers) for i in range(count))
+        ops = _operators(s, graph, codes, label)
         inputs, outputs = _indices(graph.InputsAsNumpy()), _indices(graph.OutputsAsNumpy())
     flat = FlatModel(tensors, unique_names(tensors), ops, inputs, outputs)
     _check_indices(flat, label)
     return flat
 
 
-def unique_names(tensors: tuple[FlatTensor, ...]) -> tuple[str, ...]:
-    """One name a tensor: its own, `t<index>` where it has none, with a counter where it is taken."""
-    taken: set[str] = set()
-    names = []
-    for t in tensors:
-        base = t.name or f"t{t.index}"
-        name, n = base, 1
-        while name in taken:
+class Names:
+    """Names that are in use."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._last: dict[str, int] = {}  # without it, thousands of tensors of one name would take hours
+
+    def fresh(self, base: str) -> str:
+        """`base`, with a counter where it is taken; it is in use from now on."""
+        name, n = base, self._last.get(base, 1)
+        while name in self._taken:
             n += 1
             name = f"{base}_{n}"
-        taken.add(name)
-        names.append(name)
-    return tuple(names)
+        self._last[base] = n
+        self._taken.add(name)
+        return name
+
+
+def unique_names(tensors: tuple[FlatTensor, ...]) -> tuple[str, ...]:
+    """One name a tensor: its own, `t<index>` where it has none, with a counter where it is taken."""
+    taken = Names()
+    return tuple(taken.fresh(t.name or f"t{t.index}") for t in tensors)
 
 
 def with_all_outputs(content: bytes, label: str = "model") -> tuple[bytes, tuple[str, ...]]:
@@ -164,6 +185,7 @@ def with_all_outputs(content: bytes, label: str = "model") -> tuple[bytes, tuple
     wanted = [
         op for op in flat.ops if flat.tensors[op.outputs[0]].type in {"INT8", "FLOAT32"} or op.kind == "ARG_MAX"
     ]  # no shape arithmetic
+    wanted = [op for op in wanted if op.kind != DECODE]  # it makes weights
     indices = [op.outputs[0] for op in wanted if flat.tensors[op.outputs[0]].shape[:1] == (1,)]
     model.subgraphs[0].outputs = np.array(indices, np.int32)
     return pack(model), tuple(flat.names[i] for i in indices)
@@ -214,7 +236,20 @@ def _indices(vector: np.ndarray | int) -> tuple[int, ...]:
 
 
 def _vector(vector: np.ndarray | int, dtype: type) -> np.ndarray:
-    return np.zeros(0, dtype) if isinstance(vector, int) else vector.astype(dtype)
+    """A vector field, not copied: tensors may share it."""
+    return np.zeros(0, dtype) if isinstance(vector, int) else vector.astype(dtype, copy=False)
+
+
+def _names(graph: Any, count: int) -> list[str]:
+    """The tensors' names as they are in the file."""
+    names, total = [], 0
+    for i in range(count):
+        name = graph.Tensors(i).Name() or b""
+        total += len(name)
+        if total > MAX_NAME_BYTES:
+            raise ModelError(f"the names of its tensors take more than {MAX_NAME_BYTES} bytes")
+        names.append(name[: 4 * MAX_NAME].decode("utf-8", "replace")[:MAX_NAME])
+    return names
 
 
 def _operator_codes(s: ModuleType, model: Any, label: str) -> list[tuple[str, int]]:
@@ -225,7 +260,8 @@ def _operator_codes(s: ModuleType, model: Any, label: str) -> list[tuple[str, in
         value = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         name = known.get(value, f"operator code {value}")
         if name == "CUSTOM":
-            name = f"CUSTOM {(code.CustomCode() or b'').decode('utf-8', 'replace')!r}"
+            custom = (code.CustomCode() or b"")[:64].decode("utf-8", "replace")
+            name = custom if custom == DECODE else f"CUSTOM {custom!r}"
         codes.append((name, int(code.Version())))
     return codes
 
@@ -241,12 +277,13 @@ def _buffers(model: Any, label: str) -> list[tuple[np.ndarray | None, bool]]:
     return result
 
 
-def _tensor(s: ModuleType, t: Any, index: int, buffers: list[tuple[np.ndarray | None, bool]]) -> FlatTensor:
-    name = (t.Name() or b"").decode("utf-8", "replace")
+def _tensor(s: ModuleType, t: Any, index: int, name: str, buffers: list[tuple[np.ndarray | None, bool]]) -> FlatTensor:
     shape = _indices(t.ShapeAsNumpy())
     scale, zero_point, axis, trouble = np.zeros(0, np.float32), np.zeros(0, np.int64), 0, ""
-    if len(shape) > MAX_RANK or any(not 0 <= d <= MAX_ELEMENTS for d in shape):
-        trouble = f"has shape {list(shape)}"
+    if len(shape) > MAX_RANK:
+        trouble, shape = f"has {len(shape)} axes; at most {MAX_RANK} are read", ()
+    elif any(not 0 <= d <= MAX_ELEMENTS for d in shape):
+        trouble = f"has shape {list(shape)}; expected fixed sizes, 0 or more, on at most {MAX_RANK} axes"
     elif np.prod(np.array(shape, np.float64)) > MAX_ELEMENTS:
         trouble = f"has shape {list(shape)}, more than {MAX_ELEMENTS} elements"
     q = t.Quantization()
@@ -258,6 +295,8 @@ def _tensor(s: ModuleType, t: Any, index: int, buffers: list[tuple[np.ndarray | 
         )
         if q.DetailsType():
             trouble = "uses another than affine quantisation"
+        if max(len(scale), len(zero_point)) > MAX_SCALES:
+            trouble = f"has {len(scale)} scales and {len(zero_point)} zero points; at most {MAX_SCALES} are read"
     if t.IsVariable():
         trouble = "is a variable (state between inferences is not supported)"
     if t.Sparsity() is not None:
@@ -271,6 +310,17 @@ def _tensor(s: ModuleType, t: Any, index: int, buffers: list[tuple[np.ndarray | 
         trouble = "keeps its data outside of the flatbuffer, which is not supported" if outside else trouble
     kind = names_of(s.TensorType).get(int(t.Type()), f"type {t.Type()}")
     return FlatTensor(index, name, shape, kind, data, scale, zero_point, axis, trouble)
+
+
+def _operators(s: ModuleType, graph: Any, codes: list[tuple[str, int]], label: str) -> tuple[FlatOp, ...]:
+    ops, operands = [], 0
+    for i in range(_count(graph.OperatorsLength(), "operators", label, MAX_OPERATORS)):
+        op = _operator(s, graph.Operators(i), i, codes)
+        operands += len(op.inputs) + len(op.outputs)
+        if operands > MAX_ALL_OPERANDS:
+            raise ModelError(f"{op}: with it, there are more than {MAX_ALL_OPERANDS} operands")
+        ops.append(op)
+    return tuple(ops)
 
 
 def _operator(s: ModuleType, op: Any, index: int, codes: list[tuple[str, int]]) -> FlatOp:
@@ -289,15 +339,22 @@ def _operator(s: ModuleType, op: Any, index: int, codes: list[tuple[str, int]]) 
 
 
 def _check_indices(flat: FlatModel, label: str) -> None:
-    n, problems = len(flat.tensors), []
-    for what, indices in (("graph input", flat.inputs), ("graph output", flat.outputs)):
-        problems += [f"{label}: {what} {i} is no tensor; there are {n}" for i in indices if not 0 <= i < n]
-    for op in flat.ops:
-        problems += [f"{label}: {op} reads tensor {i} of {n}" for i in op.inputs if not -1 <= i < n]
-        problems += [f"{label}: {op} writes tensor {i} of {n}" for i in op.outputs if not 0 <= i < n]
-        if not op.outputs:
-            problems.append(f"{label}: {op} writes nothing")
-    if not flat.inputs or not flat.outputs or not flat.ops:
-        problems.append(f"{label}: the graph has {len(flat.inputs)} inputs, {len(flat.outputs)} outputs and {len(flat.ops)} operators")
+    problems = list(itertools.islice(_index_problems(flat, label), MAX_SHOWN + 1))
+    if len(problems) > MAX_SHOWN:
+        problems[-1] = f"{label}: there are more such problems"
     if problems:
         raise ModelError(problems)
+
+
+def _index_problems(flat: FlatModel, label: str) -> Iterator[str]:
+    n = len(flat.tensors)
+    for what, indices in (("graph input", flat.inputs), ("graph output", flat.outputs)):
+        yield from (f"{label}: {what} {i} is no tensor; there are {n}" for i in indices if not 0 <= i < n)
+    for op in flat.ops:
+        yield from (f"{label}: {op} reads tensor {i} of {n}" for i in op.inputs if not -1 <= i < n)
+        yield from (f"{label}: {op} writes tensor {i} of {n}" for i in op.outputs if not 0 <= i < n)
+        if not op.outputs:
+            yield f"{label}: {op} writes nothing"
+    if not flat.inputs or not flat.outputs or not flat.ops:
+        counts = f"{len(flat.inputs)} inputs, {len(flat.outputs)} outputs and {len(flat.ops)} operators"
+        yield f"{label}: the graph has {counts}; expected one or more of each"

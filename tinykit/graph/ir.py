@@ -1,7 +1,8 @@
 """Intermediate representation of an integer network.
 
-A tensor holds *stored* integers, the bytes that a `.tflite` or the engine would hold: an 8-bit activation is -128..127, a 4-bit
-one takes 16 consecutive values from `qmin`. The real value is `scale * (stored - zero_point)`. Shapes leave the batch out.
+A tensor holds *stored* integers, those that a `.tflite` would hold: an 8-bit activation is -128..127, a 4-bit one takes 16 consecutive
+values from `qmin` (the engine packs two of them into a byte). The real value is `scale * (stored - zero_point)`. Shapes leave the batch
+out.
 
 An op holds everything that is needed to execute it in integers: weights, int32 biases, multipliers and shifts, clamp, rounding mode.
 Weights are symmetric (zero point 0). The float scales beside them say where multipliers come from, so that a `.tflite` can be written
@@ -99,7 +100,8 @@ class Weighted(Op):
     """Base of the multiply-accumulate ops.
 
     Attributes:
-        weights: int8 array (see the subclass for its axes), values within `weight_bits`.
+        weights: int8 array (see the subclass for its axes), values within `weight_bits`; of 2 bits either all in -2..1, or all of
+            -3, -1, 1 and 3.
         bias: int32 array, one an output channel.
         multiplier: int32 array, one an output channel, 2^30 <= m < 2^31 or 0.
         shift: int array, one an output channel, positive to the left.
@@ -419,15 +421,20 @@ def _op_problems(graph: Graph, op: Op, known: set[str]) -> Iterator[str]:
         yield f"op {op.name!r}: a table has 256 entries, not {op.table.shape}"
 
 
+def weights_fit(weights: np.ndarray, bits: int) -> bool:
+    """Whether weights can be held in `bits` bits: in two's complement or, of 2 bits, all of them in the book -3, -1, 1, 3."""
+    half = 1 << (bits - 1)
+    low, high = (int(weights.min()), int(weights.max())) if weights.size else (0, 0)
+    return (-half <= low and high < half) or (bits == 2 and bool(np.isin(weights, (-3, -1, 1, 3)).all()))
+
+
 def _weight_problems(op: Weighted) -> Iterator[str]:
     out = op.weights.shape[-1] if isinstance(op, DepthwiseConv2D) else op.weights.shape[0]
-    low, high = (
-        (-3, 3) if op.weight_bits == 2 else (-(1 << (op.weight_bits - 1)), (1 << (op.weight_bits - 1)) - 1)
-    )  # 2 bits: also -3, -1, 1, 3
     if op.weights.dtype != np.int8:
         yield f"op {op.name!r}: weights are {op.weights.dtype}, expected int8"
-    elif op.weights.size and (int(op.weights.min()) < low or int(op.weights.max()) > high):
-        yield f"op {op.name!r}: weights reach {op.weights.min()}..{op.weights.max()}, too wide for {op.weight_bits} bits"
+    elif not weights_fit(op.weights, op.weight_bits):
+        books = "; 2 bits hold -2..1, or -3, -1, 1 and 3" if op.weight_bits == 2 else ""
+        yield f"op {op.name!r}: weights reach {op.weights.min()}..{op.weights.max()}, too wide for {op.weight_bits} bits{books}"
     if op.bias.dtype != np.int32:
         yield f"op {op.name!r}: biases are {op.bias.dtype}, expected int32"
     for label in ("bias", "multiplier", "shift"):

@@ -36,19 +36,25 @@ class Row:
 ROWS: tuple[Row, ...] = (
     Row(
         "conv2d",
-        ("CONV_2D", "FULLY_CONNECTED"),
-        ("CONV_2D", "PAD"),
+        ("CONV_2D", "FULLY_CONNECTED", "TFLM_DECODE"),
+        ("CONV_2D", "PAD", "TFLM_DECODE"),
         training="QConv2D",
         limits="no groups; symmetric weights of 8, 4 or 2 bits",
     ),
     Row(
         "depthwise_conv2d",
-        ("DEPTHWISE_CONV_2D",),
-        ("DEPTHWISE_CONV_2D", "PAD"),
+        ("DEPTHWISE_CONV_2D", "TFLM_DECODE"),
+        ("DEPTHWISE_CONV_2D", "PAD", "TFLM_DECODE"),
         training="QDepthwiseConv2D",
         limits="symmetric weights of 8, 4 or 2 bits",
     ),
-    Row("fully_connected", ("FULLY_CONNECTED",), ("FULLY_CONNECTED",), training="QDense", limits="INT4 only with one scale (TFLM)"),
+    Row(
+        "fully_connected",
+        ("FULLY_CONNECTED", "TFLM_DECODE"),
+        ("FULLY_CONNECTED", "TFLM_DECODE"),
+        training="QDense",
+        limits="INT4 only with one scale (TFLM)",
+    ),
     Row("add", ("ADD",), ("ADD",), training="QAdd"),
     Row("sub", ("SUB",), ("SUB",), training="QSub"),
     Row("mul", ("MUL",), ("MUL",), training="QMul"),
@@ -66,21 +72,23 @@ ROWS: tuple[Row, ...] = (
         training="QTable",
         limits="RELU6 is read with one scale only: TFLM's kernel ignores the output's",
     ),
-    Row("softmax", ("SOFTMAX",), ("SOFTMAX",), training="QSoftmax", limits="last axis; output scale 1/256"),
+    Row("softmax", ("SOFTMAX",), ("SOFTMAX",), training="QSoftmax", limits="last axis; output int8 of scale 1/256"),
     Row("minimum", ("MINIMUM",), ("MINIMUM",), training="QMinimum", limits="one scale"),
     Row("maximum", ("MAXIMUM",), ("MAXIMUM",), training="QMaximum", limits="one scale"),
-    Row("requantize", ("QUANTIZE",), ("QUANTIZE",), training="QRequantize", limits="int8 to int8"),
-    Row("quantize", ("QUANTIZE",), ("QUANTIZE",), limits="float32 to int8"),
-    Row("dequantize", ("DEQUANTIZE",), ("DEQUANTIZE",), limits="int8 to float32"),
+    Row("requantize", ("QUANTIZE",), ("QUANTIZE",), training="QRequantize", limits="int8 to int8 in a .tflite"),
+    Row("quantize", ("QUANTIZE",), ("QUANTIZE",), limits="float32 to int8 in a .tflite"),
+    Row("dequantize", ("DEQUANTIZE",), ("DEQUANTIZE",), limits="int8 to float32 in a .tflite"),
     Row("strided_slice", ("STRIDED_SLICE",), ("STRIDED_SLICE",), training="QSlice", limits="no ellipsis, no new axis; not of the batch"),
     Row("argmax", ("ARG_MAX",), ("ARG_MAX",), limits="int32 result; not over the batch"),
 )
 
 _HEAD = """# Operations
 
-Generated from `tinykit/graph/optable.py` by `python -m tinykit.graph.optable > docs/ops.md`. Activations are int8; narrower ones ride in
-int8 tensors of a `.tflite` behind MINIMUM and MAXIMUM, which any operation with a clamp may need when it is written. All parts of one row
-give the same bytes.
+Generated from `tinykit/graph/optable.py` by `python -m tinykit.graph.optable > docs/ops.md`. Activations are int8, or 4 or 2 bits: portable
+C takes every operation at every mixture of the three, packed in RAM and flash; in a `.tflite` narrower ones ride in int8 tensors behind
+MINIMUM and MAXIMUM, which any operation with a clamp may need when it is written. Weights of 2 bits become indices into a table, which
+TFLM's custom operator TFLM_DECODE expands (LiteRT has none), where that makes the file smaller. All parts of one row give the same stored
+integers.
 
 """
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinykit.errors import ModelError
 from tinykit.graph import ir
-from tinykit.graph.flatfile import FlatModel, FlatOp, FlatTensor
+from tinykit.graph.flatfile import MAX_OPERANDS, FlatModel, FlatOp, FlatTensor, Names
 
 _ITEM: dict[str, np.dtype] = {"INT8": np.dtype("<i1"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"), "FLOAT32": np.dtype("<f4")}
 ACTIVATION_NAMES = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}
@@ -25,22 +25,22 @@ class Context:
         self.flat = flat
         self.graph = ir.Graph({}, [], (), (), {}, name)
         self.known: dict[int, np.ndarray] = {}
-        self._taken = set(flat.names)
+        self.weights = 0  # that were read so far
+        self.decoded: dict[int, FlatTensor] = {}  # results of DECODE, with their values
+        self.decoded_elements = 0
+        self.bits: dict[int, int] = {}  # of decoded weights
+        self._taken = Names(flat.names)
 
     def fresh(self, base: str) -> str:
         """A tensor name that is not in use."""
-        name, n = base, 1
-        while name in self._taken:
-            n += 1
-            name = f"{base}_{n}"
-        self._taken.add(name)
-        return name
+        return self._taken.fresh(base)
 
     def operand(self, op: FlatOp, position: int) -> FlatTensor:
         """Input `position` of an operator."""
         if position >= len(op.inputs) or op.inputs[position] < 0:
             raise ModelError(f"{op}: input {position} is missing")
-        return self.checked(self.flat.tensors[op.inputs[position]])
+        index = op.inputs[position]
+        return self.checked(self.decoded.get(index, self.flat.tensors[index]))
 
     def result(self, op: FlatOp) -> FlatTensor:
         """The only output of an operator."""
@@ -67,7 +67,7 @@ class Context:
             raise ModelError(f"{t} is a constant of type {t.type}; expected INT8, INT4 or INT32")
         item = _ITEM[t.type]
         _expect_bytes(t, n * item.itemsize)
-        return np.frombuffer(t.data.tobytes(), item).reshape(t.shape)
+        return np.frombuffer(t.data, item).reshape(t.shape)  # no copy: thousands of operators may read one buffer
 
     def integers(self, op: FlatOp, position: int) -> list[int]:
         """A parameter operand (axes, paddings, shapes) as flat integers."""
@@ -76,6 +76,8 @@ class Context:
             return [int(v) for v in self.known[t.index].reshape(-1)]
         if t.type not in {"INT32", "INT64"}:
             raise ModelError(f"{op}: {t} is {t.type}, expected constant INT32")
+        if t.data is not None and len(t.data) > 8 * MAX_OPERANDS:
+            raise ModelError(f"{op}: {t} holds {len(t.data)} bytes of integers; at most {8 * MAX_OPERANDS} are read")
         return [int(v) for v in self.values(t).reshape(-1)]
 
     def option(self, op: FlatOp, field: str) -> int:

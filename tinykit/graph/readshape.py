@@ -6,7 +6,7 @@ import numpy as np
 
 from tinykit.errors import ModelError
 from tinykit.graph import ir
-from tinykit.graph.flatfile import FlatOp
+from tinykit.graph.flatfile import MAX_OPERANDS, FlatOp
 from tinykit.graph.readcontext import Context
 
 
@@ -133,7 +133,10 @@ def fold(c: Context, op: FlatOp) -> bool:
     run = _FOLD.get(op.kind)
     if run is None or c.result(op).type not in {"INT32", "INT64"}:
         return False
-    c.known[op.outputs[0]] = run(c, op)
+    value = run(c, op)
+    if value.size > MAX_OPERANDS:  # each of a chain of joins may double it
+        raise ModelError(f"{op} makes a shape of {value.size} integers; at most {MAX_OPERANDS} are read")
+    c.known[op.outputs[0]] = value
     return True
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinykit.errors import ModelError
 from tinykit.graph import build, ir, windows
 from tinykit.graph.flatfile import FlatOp
 from tinykit.graph.readcontext import SAME, VALID, Context
+
+MAX_WEIGHTS = 1 << 24  # of a whole network, counted for each operator that reads them
 
 
 def window_options(c: Context, op: FlatOp) -> tuple[int, tuple[int, int]]:
@@ -16,7 +20,7 @@ def window_options(c: Context, op: FlatOp) -> tuple[int, tuple[int, int]]:
     if padding not in (SAME, VALID):
         raise ModelError(f"{op}: padding {padding}, expected 0 (SAME) or 1 (VALID)")
     if not all(1 <= s <= 1 << 15 for s in stride):
-        raise ModelError(f"{op}: stride {stride}")
+        raise ModelError(f"{op}: stride {stride}, expected 1 or more")
     return padding, stride
 
 
@@ -54,7 +58,10 @@ def _weights(c: Context, op: FlatOp, rank: int) -> tuple[np.ndarray, int]:
         raise ModelError(f"{op}: weights {t} have shape {list(t.shape)}, expected {rank} axes")
     if t.zero_point.any():
         raise ModelError(f"{op}: weights {t} have zero points other than 0; only symmetric weights are supported")
-    return c.values(t).astype(np.int8), 4 if t.type == "INT4" else 8
+    c.weights += math.prod(t.shape)
+    if c.weights > MAX_WEIGHTS:
+        raise ModelError(f"{op}: with weights {t} there are {c.weights} in all; at most {MAX_WEIGHTS} are read, no board holds more")
+    return c.values(t).astype(np.int8, copy=False), c.bits.get(t.index, 4 if t.type == "INT4" else 8)
 
 
 def _weight_scale(c: Context, op: FlatOp, out: int, axis: int) -> np.ndarray:

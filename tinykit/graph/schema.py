@@ -5,7 +5,9 @@ Three packages ship the same generated module; the first that is installed is us
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 from tinykit.errors import ModelError
@@ -18,16 +20,31 @@ MODULES = (
 )
 
 
+@cache
 def schema() -> ModuleType:
     """The generated module (classes Model, ModelT, Tensor, TensorT, ...). Raises ModelError where no package has it."""
     for name in MODULES:
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise ModelError(
-        "reading and writing .tflite needs the format's schema: pip install tflite-micro==0.dev20261023182759 (or ai-edge-litert)"
-    )
+        module = _load(name)
+        if module is not None:
+            return module
+    raise ModelError("reading and writing .tflite needs the format's schema, which tensorflow, ai-edge-litert and tflite-micro bring")
+
+
+def _load(name: str) -> ModuleType | None:
+    """The module from its file: importing it by name would start all of TensorFlow. None where its package is not installed."""
+    package, *inner = name.split(".")
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    for folder in (found.submodule_search_locations or ()) if found is not None else ():
+        file = Path(folder, *inner).with_suffix(".py")
+        spec = importlib.util.spec_from_file_location("tinykit.graph._schema_py_generated", file) if file.is_file() else None
+        if spec is not None and spec.loader is not None:
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+    return None
 
 
 def names_of(enumeration: type) -> dict[int, str]:

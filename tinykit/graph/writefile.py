@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tinykit.errors import ModelError
-from tinykit.graph import build, flatfile, ir
+from tinykit.graph import build, flatfile, ir, lut
 from tinykit.graph.schema import schema
 
 _NUMPY_TYPES = {np.dtype(np.int8): "INT8", np.dtype(np.int32): "INT32", np.dtype(np.float32): "FLOAT32"}
+Packed = dict[tuple[str, str], tuple[np.ndarray, ...]]
 ACTIVATION_CODES = {"none": 0, "relu": 1, "relu_n1_to_1": 2, "relu6": 3}
 
 
@@ -22,17 +23,20 @@ class File:
     Args:
         graph: what is written.
         keep_names: write tensor names and one zero point a scale (LiteRT wants them, TFLM does not).
-        int4: write weights of at most 4 bits as INT4 where TFLM runs them.
+        encodings: how the weights of an op are written, by its output: "INT8", "INT4" or "LUT2"; INT8 where it is missing.
+        packed: weights packed for another file of the same graph, by output and encoding; what is packed here is added.
     """
 
-    def __init__(self, graph: ir.Graph, keep_names: bool, int4: bool) -> None:
+    def __init__(self, graph: ir.Graph, keep_names: bool, encodings: Mapping[str, str], packed: Packed | None = None) -> None:
         self.s = schema()
-        self.graph, self.keep_names, self.int4 = graph, keep_names, int4
+        self.graph, self.keep_names, self.encodings = graph, keep_names, encodings
+        self.packed: Packed = {} if packed is None else packed
         self.tensors: list[Any] = []
         self.operators: list[Any] = []
-        self.codes: dict[tuple[str, int], int] = {}
+        self.codes: dict[str, int] = {}
         self.index: dict[str, int] = {}
         self._buffers: dict[bytes, int] = {b"": 0}
+        self._tables: dict[bytes, int] = {}
 
     def add(
         self,
@@ -69,6 +73,34 @@ class File:
         """An int32 parameter: axes, paddings, a permutation."""
         return self.constant(name, np.array(values, np.int32))
 
+    def weights(self, op: ir.Weighted, values: np.ndarray, axis: int) -> int:
+        """Weights in the encoding of their op. A DECODE must be the operator right before the one that reads its result."""
+        name, kind = f"{op.name}/weights", self.encoding(op)
+        if kind == "INT8":
+            return self.add(name, values.shape, kind, op.weight_scale, 0, values, axis)
+        key = op.output, kind
+        if key not in self.packed:
+            self.packed[key] = lut.encode(values) if kind == "LUT2" else (pack_nibbles(values),)
+        if kind == "INT4":
+            return self.add(name, values.shape, kind, op.weight_scale, 0, self.packed[key][0], axis)
+        return self._decoded(name, self.packed[key], (values.shape, op.weight_scale, axis))
+
+    def encoding(self, op: ir.Weighted) -> str:
+        """How the weights of an op are written."""
+        return self.encodings.get(op.output, "INT8")
+
+    def _decoded(self, name: str, content: tuple[np.ndarray, ...], result: tuple[tuple[int, ...], np.ndarray, int]) -> int:
+        packed, table = content
+        shape, scale, axis = result
+        encoded = self.add(f"{name}/indices", packed.shape, "UINT8", data=packed)
+        key = table.tobytes()
+        if key not in self._tables:
+            self._tables[key] = self.add(f"{name}/table", table.shape, "UINT8", data=table)
+        # DECODE refuses a single scale along another axis than the first
+        index = self.add(name, shape, "INT8", scale, axis=axis if len(scale) > 1 else 0)
+        self.operator(flatfile.DECODE, [encoded, self._tables[key]], index, 1)
+        return index
+
     def tensor(self, name: str) -> int:
         """Index of a tensor of the graph, described on first use."""
         if name not in self.index:
@@ -101,7 +133,8 @@ class File:
     def operator(self, kind: str, inputs: Sequence[int], output: int, version: int, options: str = "", **fields: Any) -> None:
         """An operator with its options class (without the T) and fields."""
         op = self.s.OperatorT()
-        op.opcodeIndex = self.codes.setdefault((kind, version), len(self.codes))
+        op.opcodeIndex = list(self.codes).index(kind) if kind in self.codes else len(self.codes)
+        self.codes[kind] = max(version, self.codes.get(kind, 0))  # one entry for all versions, because each takes room in the file
         op.inputs, op.outputs = np.array(inputs, np.int32), np.array([output], np.int32)
         if options:
             op.builtinOptionsType = getattr(self.s.BuiltinOptions, options)
@@ -135,9 +168,10 @@ class File:
         if self.keep_names:
             graph.name = self.graph.name
         model.subgraphs, model.operatorCodes, model.buffers = [graph], [], []
-        for kind, version in self.codes:
+        for kind, version in self.codes.items():
             code = self.s.OperatorCodeT()
-            code.builtinCode = getattr(self.s.BuiltinOperator, kind)
+            code.builtinCode = getattr(self.s.BuiltinOperator, kind, self.s.BuiltinOperator.CUSTOM)
+            code.customCode = kind if code.builtinCode == self.s.BuiltinOperator.CUSTOM else None
             code.deprecatedBuiltinCode = min(code.builtinCode, 127)
             code.version = version
             model.operatorCodes.append(code)
@@ -146,6 +180,15 @@ class File:
             b.data = np.frombuffer(content, np.uint8) if content else None
             model.buffers.append(b)
         return flatfile.pack(model)
+
+
+def pack_nibbles(values: np.ndarray) -> np.ndarray:
+    """4-bit integers -8..7, two a byte, the first in the low nibble. Raises ModelError for wider values."""
+    flat = values.reshape(-1).astype(np.int64)
+    if flat.size and (flat.min() < -8 or flat.max() > 7):
+        raise ModelError(f"4-bit weights reach {flat.min()}..{flat.max()}")
+    flat = np.append(flat & 15, 0) if flat.size % 2 else flat & 15
+    return (flat[::2] | flat[1::2] << 4).astype(np.uint8)
 
 
 def fused_activation(y: ir.Tensor, low: int, high: int, fusable: bool) -> tuple[str, bool, bool]:

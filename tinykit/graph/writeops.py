@@ -113,7 +113,7 @@ def _table(f: File, op: ir.Table) -> None:
     x, y = pair(f, op)
     build.expect_fixed_output(f"op {op.name!r}", y, op.function)
     wanted = build.function_table(op.function, x, y, op.alpha)
-    derived(op, "a table of", np.clip(wanted, y.low, y.high), op.table)
+    derived(op, "a table of", wanted, op.table)
     options, parameter = _TABLE_OPTIONS.get(op.function, ("", ""))
     fields = {parameter: op.alpha} if parameter else {}
     rescales = (x.scale, x.zero_point) != (y.scale, y.zero_point)

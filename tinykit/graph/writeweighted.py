@@ -37,24 +37,23 @@ def pair(f: File, op: ir.Op) -> tuple[ir.Tensor, ir.Tensor]:
     return f.graph.tensors[op.inputs[0]], f.graph.tensors[op.output]
 
 
-def _weights(f: File, op: ir.Weighted, values: np.ndarray, axis: int, int4: bool) -> list[int]:
-    """Weight and bias tensors."""
-    x = f.graph.tensors[op.inputs[0]]
-    packed = int4 and f.int4 and op.weight_bits <= 4
-    data = pack_nibbles(values) if packed else values
-    w = f.add(f"{op.name}/weights", values.shape, "INT4" if packed else "INT8", op.weight_scale, 0, data, axis)
+def encodings(op: ir.Weighted, int4: bool, lut: bool) -> list[str]:
+    """What TFLM runs the weights of an op in, widest first. It refuses INT4 in FULLY_CONNECTED with a scale a channel."""
+    per_channel_dense = isinstance(op, ir.FullyConnected) and len(op.weight_scale) > 1
+    found = ["INT8"]
+    if int4 and op.weight_bits <= 4 and not per_channel_dense:
+        found.append("INT4")
+    if lut and op.weight_bits <= 2:
+        found.append("LUT2")
+    return found
+
+
+def _weights(f: File, op: ir.Weighted, values: np.ndarray, axis: int) -> list[int]:
+    """Weight and bias tensors; no other operator may be written between these and the one that reads them."""
+    x, w = f.graph.tensors[op.inputs[0]], f.weights(op, values, axis)
     bias_scale = (np.float32(x.scale) * op.weight_scale).astype(np.float32)
     b = f.add(f"{op.name}/bias", op.bias.shape, "INT32", bias_scale, 0, op.bias.astype(np.int32))
     return [w, b]
-
-
-def pack_nibbles(values: np.ndarray) -> np.ndarray:
-    """4-bit integers -8..7, two a byte, the first in the low nibble. Raises ModelError for wider values."""
-    flat = values.reshape(-1).astype(np.int64)
-    if flat.size and (flat.min() < -8 or flat.max() > 7):
-        raise ModelError(f"4-bit weights reach {flat.min()}..{flat.max()}")
-    flat = np.append(flat & 15, 0) if flat.size % 2 else flat & 15
-    return (flat[::2] | flat[1::2] << 4).astype(np.uint8)
 
 
 def _padded(f: File, op: ir.Conv2D | ir.DepthwiseConv2D, x: ir.Tensor) -> tuple[int, int]:
@@ -87,9 +86,9 @@ def conv2d(f: File, op: ir.Conv2D) -> None:
     double_rounding(op)
     derived(op, "multipliers and shifts", build.weight_multipliers(x, op.weight_scale, y, len(op.bias)), (op.multiplier, op.shift))
     source, padding = _padded(f, op, x)
-    operands = [source, *_weights(f, op, op.weights, 0, True)]
+    operands = [source, *_weights(f, op, op.weights, 0)]
     options = _window_options(op, padding)
-    version = 7 if f.int4 and op.weight_bits <= 4 else 3
+    version = 7 if f.encoding(op) == "INT4" else 3
     f.clamped(
         y, op.act_min, op.act_max, True,
         lambda act, out: f.operator("CONV_2D", operands, out, version, "Conv2DOptions", fusedActivationFunction=act, **options),
@@ -102,9 +101,9 @@ def depthwise(f: File, op: ir.DepthwiseConv2D) -> None:
     double_rounding(op)
     derived(op, "multipliers and shifts", build.weight_multipliers(x, op.weight_scale, y, len(op.bias)), (op.multiplier, op.shift))
     source, padding = _padded(f, op, x)
-    operands = [source, *_weights(f, op, op.weights[None], 3, True)]
+    operands = [source, *_weights(f, op, op.weights[None], 3)]
     options = {**_window_options(op, padding), "depthMultiplier": op.depth_multiplier}
-    version = 7 if f.int4 and op.weight_bits <= 4 else 3
+    version = 7 if f.encoding(op) == "INT4" else 3
     f.clamped(
         y, op.act_min, op.act_max, True,
         lambda act, out: f.operator(
@@ -124,13 +123,13 @@ def _window_options(op: ir.Conv2D | ir.DepthwiseConv2D, padding: int) -> dict[st
 
 
 def fully_connected(f: File, op: ir.FullyConnected) -> None:
-    """FULLY_CONNECTED. TFLM refuses INT4 weights with per-channel scales, so those are written as int8."""
+    """FULLY_CONNECTED."""
     x, y = pair(f, op)
     double_rounding(op)
     derived(op, "multipliers and shifts", build.weight_multipliers(x, op.weight_scale, y, len(op.bias)), (op.multiplier, op.shift))
-    per_tensor, keep = len(op.weight_scale) == 1, len(y.shape) > 1
-    operands = [f.tensor(x.name), *_weights(f, op, op.weights, 0, per_tensor)]
-    version = 10 if per_tensor and f.int4 and op.weight_bits <= 4 else 5 if keep else 4
+    keep = len(y.shape) > 1
+    operands = [f.tensor(x.name), *_weights(f, op, op.weights, 0)]
+    version = 10 if f.encoding(op) == "INT4" else 5 if keep else 4
     f.clamped(
         y, op.act_min, op.act_max, True,
         lambda act, out: f.operator(

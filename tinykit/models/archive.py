@@ -1,5 +1,6 @@
 """What a user's model file says about itself, read with bounds and without making anything of it."""
 
+import collections
 import dataclasses
 import json
 import shutil
@@ -46,7 +47,7 @@ def describe_hdf5(file: Path) -> Described:
             text = archive.attrs.get("model_config")
             version = archive.attrs.get("keras_version", "")
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"{file}: damaged HDF5 file: {error}") from error
+        raise ModelError(f"{file}: damaged HDF5 file: {error}; copy it again") from error
     if text is None:
         raise ModelError(f"{file}: holds weights but no model; save the whole model with model.save(...)")
     if not isinstance(text, (str, bytes)):
@@ -72,7 +73,7 @@ def describe_zip(file: Path) -> Described:
             configuration, metadata = (_json(str(file), archive.read(name)) for name in [*members, "config.json"][:2])
             values = sum(_held_in_member(file, archive, name) for name in archive.namelist() if name.endswith((".h5", ".hdf5")))
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise ModelError(f"{file}: damaged .keras file: {error}") from error
+        raise ModelError(f"{file}: damaged .keras file: {error}; copy it again") from error
     if not isinstance(configuration, dict):
         raise ModelError(f"{file}: config.json is no JSON object")
     configuration.pop("compile_config", None)
@@ -132,10 +133,15 @@ def _check_members(file: Path, archive: zipfile.ZipFile) -> None:
     names = archive.namelist()
     if "config.json" not in names:
         raise ModelError(f"{file}: a zip file without config.json is no .keras file")
-    for name in names:
+    if len(names) > MAX_HDF5_OBJECTS:
+        raise ModelError(f"{file}: {len(names)} members, more than the limit of {MAX_HDF5_OBJECTS}")
+    for info in archive.infolist():
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA may ask for 4 GiB before the first byte
+            raise ModelError(f"{file}: member {info.filename!r} is compressed by method {info.compress_type}, which Keras does not write")
+    for name, count in collections.Counter(names).items():
         path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or names.count(name) > 1:
-            raise ModelError(f"{file}: no .keras file has a member {name!r}" + (" twice" if names.count(name) > 1 else ""))
+        if path.is_absolute() or ".." in path.parts or count > 1:
+            raise ModelError(f"{file}: no .keras file has a member {name!r}" + (" twice" if count > 1 else ""))
 
 
 def _held_in_member(file: Path, archive: zipfile.ZipFile, name: str) -> int:
@@ -150,7 +156,7 @@ def _held_in_member(file: Path, archive: zipfile.ZipFile, name: str) -> int:
             with h5py.File(copy, "r") as weights:
                 return _held(weights, f"{file}: {name}")
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise ModelError(f"{file}: {name}: damaged HDF5 file: {error}") from error
+            raise ModelError(f"{file}: {name}: damaged HDF5 file: {error}; copy it again") from error
 
 
 def _held(archive: Any, where: str) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tinykit.errors import ModelError
+from tinykit.errors import ModelError, one_line
 from tinykit.models.archive import MAX_FILE_BYTES, Described, describe_hdf5, describe_saved_model, describe_zip
 from tinykit.models.bounds import bounded_weights
 from tinykit.models.flatten import flatten_model
@@ -66,6 +66,8 @@ def _load_file(file: Path) -> Any:
         raise ModelError(f"{file}: {size} bytes, more than the limit of {MAX_FILE_BYTES}")
     with file.open("rb") as stream:
         magic = stream.read(8)
+    if not magic:
+        raise ModelError(f"{file}: an empty file, neither HDF5 (.h5) nor zip (.keras); was the copy complete?")
     if magic == HDF5_SIGNATURE:
         kind, described = "h5", describe_hdf5(file)
     elif magic[:4] == ZIP_SIGNATURE:
@@ -152,4 +154,4 @@ def _with_tf_keras(path: Path, kind: str, first: str | None, values: int) -> Any
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else "no message"
+    return one_line(lines[0]) if lines else "no message"

@@ -99,7 +99,8 @@ def best_range(
         least = 0.0
     if most - least < 1e-9:
         return 1e-6, low if not signed else 0
-    ratios = np.linspace(0.3, 1.0, 71) if method == "mse" else [1.0]
+    # few levels are worth more where the values are dense: the range may shrink further
+    ratios = np.linspace(0.3 if high - low > 15 else 0.05, 1.0, 71) if method == "mse" else [1.0]
     best: tuple[float, float, int] | None = None
     for ratio in ratios:
         scale = (most - least) * ratio / (high - low)

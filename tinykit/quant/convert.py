@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tinykit.quant.allocation.network import Bits
 from tinykit.quant.arithmetic import SCALE_BITS
 from tinykit.quant.equalize import equalize
 from tinykit.quant.fuse import fuse
@@ -50,22 +52,28 @@ class InputRange:
 
 
 @dataclass
-class _Group:
-    """Tensors that must have one quantiser."""
+class Group:
+    """Tensors that must have one quantiser.
+
+    Attributes:
+        signed: some of them may be negative.
+        max_real: largest real value that the range should reach, None for any.
+        fixed: (scale, zero point) that one of them dictates, else None.
+    """
 
     signed: bool
     max_real: float | None
     fixed: tuple[float, int] | None
 
 
-class _Groups:
+class _Forest:
     """Union-find over tensors."""
 
     def __init__(self) -> None:
         self.parent: dict[str, str] = {}
-        self.group: dict[str, _Group] = {}
+        self.group: dict[str, Group] = {}
 
-    def add(self, name: str, group: _Group) -> None:
+    def add(self, name: str, group: Group) -> None:
         self.parent[name], self.group[name] = name, group
 
     def root(self, name: str) -> str:
@@ -73,7 +81,7 @@ class _Groups:
             name = self.parent[name]
         return name
 
-    def of(self, name: str) -> _Group:
+    def of(self, name: str) -> Group:
         return self.group[self.root(name)]
 
     def tie(self, a: str, b: str) -> None:
@@ -84,7 +92,27 @@ class _Groups:
         reals = (ga.max_real, gb.max_real)
         most = None if None in reals else max(r for r in reals if r is not None)
         self.parent[b] = a
-        self.group[a] = _Group(ga.signed or gb.signed, most, ga.fixed or gb.fixed)
+        self.group[a] = Group(ga.signed or gb.signed, most, ga.fixed or gb.fixed)
+
+
+@dataclass(frozen=True)
+class Tied:
+    """A program whose tensors are in groups of one scale each.
+
+    Attributes:
+        nodes: the program's, with a requantisation where a tensor of fixed scale joins others.
+        groups: in the order of their first tensors, the network's input first.
+        index: group of each tensor, by name; the input is "input".
+    """
+
+    nodes: tuple[Node, ...]
+    groups: tuple[Group, ...]
+    index: dict[str, int]
+
+    @property
+    def fixed(self) -> frozenset[int]:
+        """The groups whose scale an operation dictates, or the data."""
+        return frozenset(i for i, group in enumerate(self.groups) if group.fixed)
 
 
 def build_quantized(model: Any, input_range: InputRange, batch_norm: str = "frozen", equalized: bool = False) -> QuantizedModel:
@@ -105,62 +133,79 @@ def build_quantized(model: Any, input_range: InputRange, batch_norm: str = "froz
     return from_program(program, input_range)
 
 
-def from_program(program: Program, input_range: InputRange) -> QuantizedModel:
-    """Builds the layers of a fused program and hands them their float weights."""
-    nodes, groups = _share_scales(program, input_range)
-    roots = list(dict.fromkeys(groups.root(name) for name in ["input", *(n.name for n in nodes)]))
-    index = {root: i for i, root in enumerate(roots)}
-    quantizers = [{"signed": groups.group[r].signed, "fixed": groups.group[r].fixed, "max_real": groups.group[r].max_real} for r in roots]
-    specs = [
-        {
-            "name": n.name,
-            "kind": n.kind,
-            "inputs": n.inputs,
-            "quantizer": index[groups.root(n.name)],
-            "input_shapes": n.input_shapes,
-            "output_shape": n.output_shape,
-            "config": n.config,
-        }
-        for n in nodes
+def from_program(program: Program, input_range: InputRange, bits: Bits | None = None, codebook: str = "four_levels") -> QuantizedModel:
+    """Builds the layers of a fused program and hands them their float weights.
+
+    Args:
+        bits: of each group of activations and each layer's weights, for `tied_program(program)`; None: 8 everywhere.
+        codebook: of 2-bit weights, see `weighted.Weighted`.
+    """
+    tied = tied_program(program, input_range)
+    widths = bits.groups if bits is not None else (8,) * len(tied.groups)
+    weights = iter(bits.weights) if bits is not None else itertools.repeat(8)
+    quantizers = [
+        {"bits": width, "signed": g.signed, "fixed": g.fixed, "max_real": g.max_real} for width, g in zip(widths, tied.groups, strict=True)
     ]
-    quantized = QuantizedModel(
-        specs, quantizers, index[groups.root("input")], program.input_shape, program.output, name=f"{program.name}_int"
-    )
-    for node, layer in zip(nodes, quantized.nodes):
+    specs = []
+    for n in tied.nodes:
+        own: dict[str, Any] = {}
+        if n.weights is not None:
+            own = {"input_bits": widths[tied.index[n.inputs[0]]], "weight_bits": next(weights), "codebook": codebook}
+        specs.append(
+            {
+                "name": n.name,
+                "kind": n.kind,
+                "inputs": n.inputs,
+                "quantizer": tied.index[n.name],
+                "input_shapes": n.input_shapes,
+                "output_shape": n.output_shape,
+                "config": {**n.config, **own},
+            }
+        )
+    quantized = QuantizedModel(specs, quantizers, tied.index["input"], program.input_shape, program.output, name=f"{program.name}_int")
+    for node, layer in zip(tied.nodes, quantized.nodes):
         if isinstance(layer, Weighted) and node.weights is not None:
             layer.assign(node.weights["kernel"], node.weights["bias"], node.weights.get("batch_norm"))
     return quantized
 
 
-def _share_scales(program: Program, input_range: InputRange) -> tuple[list[Node], _Groups]:
-    """Ties the tensors that TFLM wants at one scale; a tensor of fixed scale is requantised before it joins others."""
-    groups = _Groups()
-    groups.add("input", _Group(True, None, (input_range.scale, input_range.zero_point)))
+def tied_program(program: Program, input_range: InputRange | None = None) -> Tied:
+    """Ties the tensors that TFLM wants at one scale; a tensor of fixed scale is requantised before it joins others.
+
+    Args:
+        input_range: quantisation of the input; None where only the groups matter.
+    """
+    forest = _Forest()
+    given = (input_range.scale, input_range.zero_point) if input_range is not None else (1.0, 0)
+    forest.add("input", Group(True, None, given))
     nodes: list[Node] = []
     for node in program.nodes:
         node = copy.copy(node)
         if node.tied and len(node.inputs) > 1:
-            node.inputs = [_unfixed(i, node, nodes, groups) for i in node.inputs]
+            node.inputs = [_unfixed(i, node, nodes, forest) for i in node.inputs]
         if node.tied:  # nothing of its own: what pools or moves a ReLU6 ends at 6 as well
-            first = groups.of(node.inputs[0])
-            groups.add(node.name, _Group(first.signed, first.max_real, None))
+            first = forest.of(node.inputs[0])
+            forest.add(node.name, Group(first.signed, first.max_real, None))
         else:
-            groups.add(node.name, _Group(node.signed, node.max_real, node.fixed))
+            forest.add(node.name, Group(node.signed, node.max_real, node.fixed))
         if node.tied:
             for name in node.inputs:
-                groups.tie(name, node.name)
+                forest.tie(name, node.name)
         nodes.append(node)
-    return nodes, groups
+    names = ["input", *(n.name for n in nodes)]
+    roots = list(dict.fromkeys(forest.root(name) for name in names))
+    index = {root: i for i, root in enumerate(roots)}
+    return Tied(tuple(nodes), tuple(forest.group[r] for r in roots), {name: index[forest.root(name)] for name in names})
 
 
-def _unfixed(name: str, reader: Node, nodes: list[Node], groups: _Groups) -> str:
+def _unfixed(name: str, reader: Node, nodes: list[Node], forest: _Forest) -> str:
     """`name`, or the name of a new node that requantises it because its scale is fixed."""
-    source = groups.of(name)
+    source = forest.of(name)
     if source.fixed is None:
         return name
     new = f"{reader.name}_from_{name}"
     if all(n.name != new for n in nodes):
         shape = reader.input_shapes[reader.inputs.index(name)]
         nodes.append(Node(new, "requantize", [name], [shape], shape, signed=source.signed))
-        groups.add(new, _Group(source.signed, None, None))
+        forest.add(new, Group(source.signed, None, None))
     return new

@@ -194,8 +194,8 @@ class QTable(QLayer):
         x = inputs[0]
 
         def entries(sx: np.ndarray, zx: np.ndarray, sy: np.ndarray, zy: np.ndarray) -> np.ndarray:
-            tensors = [ir.Tensor("x", (), float(sx), int(zx)), ir.Tensor("y", (), float(sy), int(zy))]
-            return self._table(*tensors).astype(np.float32)
+            result = ir.Tensor("y", (), float(sy), int(zy), output.bits, output.low)
+            return self._table(ir.Tensor("x", (), float(sx), int(zx)), result).astype(np.float32)
 
         zx, zy = (tf.convert_to_tensor(q.zero_point) for q in (x.quantizer, output))
         table = tf.numpy_function(entries, [x.scale, zx, output.scale(), zy], tf.float32, stateful=False)

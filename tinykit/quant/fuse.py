@@ -93,8 +93,7 @@ class Fuser:
         if not self.nodes and not self.problems:
             raise ModelError(f"model {model.name!r} has no layer that computes anything")
         if self.problems:
-            head = f"model {model.name!r} has {len(self.problems)} layer(s) without an exact integer counterpart:"
-            raise ModelError([head, *self.problems])
+            raise ModelError([f"model {model.name!r}: {problem}" for problem in self.problems])
         final = self._final(model.outputs[0])
         return Program(self.nodes, tuple(model.inputs[0].shape[1:]), final, model.name)
 
@@ -125,11 +124,11 @@ class Fuser:
             if kind in IDENTITY_LAYERS:
                 self.values[id(node.outputs[0])] = self.values[id(node.arguments.keras_tensors[0])]
             elif handler is None:
-                raise Unsupported(HINTS.get(kind, "there is no integer counterpart"))
+                raise Unsupported(HINTS.get(kind, "there is no exact integer counterpart; replace it by layers that have one"))
             else:
                 handler(self, node, layer)
         except Unsupported as e:
-            self.problems.append(f"  layer {layer.name!r} ({kind}): {e}")
+            self.problems.append(f"layer {layer.name!r} ({kind}): {e}")
             for t in node.outputs:
                 self._stand_in(t)
 

@@ -33,7 +33,9 @@ class Weighted(QLayer):
     Args:
         kernel_shape: last axis output channels: (kh, kw, in, out), (kh, kw, out) for depthwise, (in, out) for dense.
         input_bits: bits of the input tensor; its centred integers lie within +-(2^bits - 1).
-        weight_bits: 8 (4 and 2: grid -L..L with L = 2^(bits-1) - 1).
+        weight_bits: 8, 4 or 2; the integers are -L..L with L = 2^(bits-1) - 1, but for the four-level book.
+        codebook: of 2-bit weights: "four_levels" {-3, -1, 1, 3}, which learns better, or "ternary" {-1, 0, 1}, which has zeros and runs
+            faster.
         activation: none, relu or relu6, a clamp on the output's integers.
         stride, dilation, padding: of the plane; padding (top, bottom, left, right).
         batch_norm: None when folded and frozen; {"epsilon", "momentum"} when gamma, beta and the moving statistics stay variables (not for
@@ -47,6 +49,7 @@ class Weighted(QLayer):
         kernel_shape: Sequence[int],
         input_bits: int = 8,
         weight_bits: int = 8,
+        codebook: str = "four_levels",
         activation: str = "none",
         stride: Sequence[int] = (1, 1),
         dilation: Sequence[int] = (1, 1),
@@ -56,6 +59,7 @@ class Weighted(QLayer):
     ):
         super().__init__(**kwargs)
         self.kernel_shape, self.input_bits, self.weight_bits = tuple(kernel_shape), input_bits, weight_bits
+        self.codebook = codebook
         self.activation, self.batch_norm = activation, batch_norm or {}
         self.stride, self.dilation, self.padding = pair(stride), pair(dilation), edges(padding)
         out = self.kernel_shape[-1]
@@ -71,9 +75,20 @@ class Weighted(QLayer):
             self.moving_variance = self.add_weight(shape=(out,), initializer="ones", name="moving_variance", trainable=False)
 
     @property
+    def odd(self) -> bool:
+        """Whether the integer weights are the odd numbers only."""
+        return self.weight_bits == 2 and self.codebook == "four_levels"
+
+    @property
     def level(self) -> int:
         """Largest integer weight; the grid is symmetric."""
-        return (1 << (self.weight_bits - 1)) - 1
+        return 3 if self.odd else (1 << (self.weight_bits - 1)) - 1
+
+    def _on_grid(self, x: tf.Tensor) -> tf.Tensor:
+        """Real multiples of the step -> the nearest integers of the grid, with a straight-through gradient inside its range."""
+        if self.odd:
+            return 2.0 * round_half_up(tf.clip_by_value((x - 1.0) / 2.0, -2.0, 1.0)) + 1.0
+        return round_half_up(tf.clip_by_value(x, -float(self.level), float(self.level)))
 
     @property
     def taps(self) -> int:
@@ -120,7 +135,7 @@ class Weighted(QLayer):
         its bias would leave 32 bits otherwise."""
         w = np.asarray(self.v * self.unit)
         flat = w.reshape(-1, w.shape[-1]) if self.per_channel else w.reshape(-1, 1)
-        step = best_weight_steps(flat, self.level)
+        step = best_weight_steps(flat, self.level, self.odd)
         floor = max(1e-3 * float(np.abs(w).max(initial=0.0)) / self.level, 1e-9)
         self.log_step.assign(np.log(np.maximum(step, floor)))
 
@@ -141,8 +156,8 @@ class Weighted(QLayer):
             plain = self.v * self.unit / tf.exp(tf.convert_to_tensor(self.log_step))
             gain, floored = self._gain(), self._scale_gain()
             share = tf.where(tf.abs(gain) < floored, gain / floored, tf.where(gain < 0, -1.0, 1.0))
-            return round_half_up(tf.clip_by_value(share * plain, -float(self.level), float(self.level)))
-        return round_half_up(tf.clip_by_value(self.kernel() / scale, -float(self.level), float(self.level)))
+            return self._on_grid(share * plain)
+        return self._on_grid(self.kernel() / scale)
 
     def integer_bias(self, input_scale: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         """Float64 integers [out], within +-2^30."""
@@ -247,7 +262,7 @@ class Weighted(QLayer):
         }
 
     def get_config(self) -> dict:
-        own = ("kernel_shape", "input_bits", "weight_bits", "activation", "stride", "dilation", "padding")
+        own = ("kernel_shape", "input_bits", "weight_bits", "codebook", "activation", "stride", "dilation", "padding")
         return {**super().get_config(), **{k: getattr(self, k) for k in own}, "batch_norm": self.batch_norm or None}
 
 
@@ -325,15 +340,16 @@ class QDense(Weighted):
         return ir.FullyConnected(**p)
 
 
-def best_weight_steps(flat: np.ndarray, level: int) -> np.ndarray:
-    """Step per column of `flat` [K, channels] that minimises the squared error of the symmetric grid -level..level, by a search over 60
-    clipping ratios. Float32 [channels]; a column of zeros gets the smallest step."""
+def best_weight_steps(flat: np.ndarray, level: int, odd: bool = False) -> np.ndarray:
+    """Step per column of `flat` [K, channels] that minimises the squared error of the symmetric grid -level..level (of its odd numbers
+    where `odd`), by a search over 60 clipping ratios. Float32 [channels]; a column of zeros gets the smallest step."""
     largest = np.abs(flat).max(axis=0) + 1e-12
     lowest = 0.8 if level > 7 else 0.2
     best, error = largest / level, np.full(largest.shape, np.inf)
     for ratio in np.linspace(lowest, 1.02, 60):
         step = largest * ratio / level
-        rounded = np.clip(np.floor(flat / step + 0.5), -level, level) * step
+        units = 2 * np.floor(flat / step / 2) + 1 if odd else np.floor(flat / step + 0.5)
+        rounded = np.clip(units, -level, level) * step
         e = ((rounded - flat) ** 2).sum(axis=0)
         best, error = np.where(e < error, step, best), np.minimum(e, error)
     return best.astype(np.float32)

@@ -127,7 +127,7 @@ def _oracles(tflite: bytes, graph: ir.Graph, litert: bool) -> tuple[list[tuple[C
         arena = runner.arena_used
         oracles.append((Count("TFLM", "reference", "outputs"), runner))
     except OracleMissing as missing:
-        notes.append(f"not compared with TFLM: {missing}")
+        notes.append(f"parity with TFLM was not measured: {missing}")
     if litert:
         from tinykit.graph.writer import write_tflite
         from tinykit.verify.litert import LiteRtRunner
@@ -135,7 +135,7 @@ def _oracles(tflite: bytes, graph: ir.Graph, litert: bool) -> tuple[list[tuple[C
         try:
             oracles.append((Count("LiteRT", "reference", "outputs"), LiteRtRunner(write_tflite(graph, keep_names=True))))
         except OracleMissing as missing:
-            notes.append(f"not compared with LiteRT: {missing}")
+            notes.append(f"parity with LiteRT was not measured: {missing}")
     return oracles, notes, arena
 
 

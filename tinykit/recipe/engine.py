@@ -45,6 +45,10 @@ class EngineResult:
     sources: dict[str, str] = field(default_factory=dict)
 
 
+def _no_progress(done: int, total: int) -> None:
+    """Takes a count of progress and drops it."""
+
+
 def build_and_check(
     graph: ir.Graph,
     board_name: str | None,
@@ -53,6 +57,7 @@ def build_and_check(
     stored: np.ndarray,
     host: Callable[[Engine], Count],
     log: Callable[[str], None],
+    progress: Callable[[int, int], None] = _no_progress,
 ) -> EngineResult:
     """Builds the engine of `graph` into folder/engine and folder/firmware.elf and proves it.
 
@@ -60,6 +65,7 @@ def build_and_check(
         board_name: the budget's board; None and 'host' emulate the default board.
         stored: stored integers [N, ...] to run on the emulated board.
         host: compares the engine, compiled for this computer, over the whole test split.
+        progress: called as progress(done, total) between emulated inferences; a safe point.
     """
     from tinykit.boards.artefacts import planned_arena, write_engine
     from tinykit.boards.pipeline import compile_graph, cycles_source, layer_table
@@ -68,7 +74,7 @@ def build_and_check(
     target = board(board_name if board_name not in (None, "host") else DEFAULT_BOARD)
     result = EngineResult()
     try:
-        compiled = compile_graph(graph, target, folder, inputs=stored, budget=budget, log=log, parity_error=False)
+        compiled = compile_graph(graph, target, folder, inputs=stored, budget=budget, log=log, progress=progress, parity_error=False)
     except BudgetError as error:
         engine = build_engine(graph)
         result.problems, result.arena = error.problems, planned_arena(engine)
@@ -99,7 +105,7 @@ def _metrics(compiled: Compiled, mismatches: int) -> dict[str, Any]:
     sizes, run = compiled.build.sizes, compiled.verification.run
     return {
         "parity": {"engine_vs_reference": mismatches},
-        "flash": {"total": sizes.total, "weights": sizes.weights, "code": sizes.total - sizes.weights},
+        "flash": {"total": sizes.total, "weights": sizes.weights, "tables": sizes.tables, "code": sizes.total - sizes.weights},
         "ram": {"total": compiled.ram, "arena": sizes.arena, "static": sizes.static, "stack": compiled.stack},
         "instructions": None if run is None else run.instructions,
         "cycles": None if run is None else run.cycles,

@@ -1,5 +1,6 @@
 """A user's model that begins with preprocessing: what of it joins data.preprocess, and whether samples would be scaled twice."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,56 @@ def absorb(model: "keras.Model", dataset: "Dataset", chain: Chain) -> tuple["ker
     ]
     longer = Chain((*chain.ops, *Chain.parse(operations, "the model's preprocessing").ops))
     return without_scalings(model, moved), longer, lines
+
+
+def check_scores(model: "keras.Model", dataset: "Dataset", shape: Sequence[int], rebuilt: bool) -> list[str]:
+    """Whether a user's model gives what the data are judged by: one score a class, or one for two classes.
+
+    Args:
+        shape: of a preprocessed sample, without the batch; a model that gives its input's shape is an autoencoder.
+        rebuilt: the recipe trains it to give back its input.
+
+    Returns:
+        Lines that say what will not be measured.
+
+    Raises:
+        ModelError: the number of scores is not that of the classes.
+    """
+    wanted, classes = getattr(model, "output_shape", None), len(dataset.class_names)
+    if not isinstance(wanted, tuple) or any(isinstance(size, (tuple, list)) for size in wanted):
+        return []  # several outputs, which the steps refuse
+    received = list(wanted[1:])
+    if rebuilt or dataset.task != "classification" or received in ([classes], list(shape)):
+        return []
+    if received == [1] and classes == 2:
+        return ["the model gives one value for two classes: its accuracy is not measured, parity is"]
+    raise ModelError(
+        f"model {model.name!r} gives an output of shape {received}, but the data have {classes} classes: expected [{classes}]; "
+        "name the classes that the model was made for (data.options), or take the model of these data"
+    )
+
+
+def check_values(model: "keras.Model", dataset: "Dataset", chain: Chain) -> None:
+    """Raises ModelError where the weights of a user's model, or what it makes of the first samples, are NaN or infinite."""
+    wrong = [
+        f"model {model.name!r}: layer {layer.name!r} ({type(layer).__name__}): its weights contain NaN or infinity; save the model of "
+        "another epoch, or train it again at a lower learning rate"
+        for layer in model.layers
+        if not all(np.isfinite(np.asarray(weight)).all() for weight in layer.get_weights())
+    ]
+    if wrong:
+        raise ModelError(wrong)
+    if len(model.inputs) != 1:
+        return  # which the steps refuse
+    outputs = model.predict_on_batch(chain.apply(dataset.train.x[:8]))
+    if all(np.isfinite(part).all() for part in (outputs if isinstance(outputs, list) else [outputs])):
+        return
+    peaks = {layer.name: max((float(np.abs(w).max(initial=0)) for w in layer.get_weights()), default=0.0) for layer in model.layers}
+    worst = max(peaks, key=lambda name: peaks[name])
+    raise ModelError(
+        f"model {model.name!r}: its outputs for the first training samples are NaN or infinite; the largest weight, {peaks[worst]:.4g}, "
+        f"is in layer {worst!r}: expected a model that was trained on samples like these"
+    )
 
 
 def _check_scaled_once(scalings: "list[Scaling]", dataset: "Dataset", chain: Chain) -> list[str]:

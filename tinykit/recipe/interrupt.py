@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -30,22 +30,31 @@ class StopFlag:
             raise Terminated("ended by SIGTERM; the same command resumes")
 
 
-@contextmanager
-def stop_on_sigterm(flag: StopFlag) -> Iterator[None]:
-    """Lets SIGTERM set `flag` while the block runs; a second SIGTERM ends the process at once.
+def catch_sigterm(flag: StopFlag) -> Callable[[], None]:
+    """From now on SIGTERM sets `flag`; a second SIGTERM ends the process at once. Returns what undoes it.
 
     Outside the main thread, where Python allows no handlers, it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        return lambda: None
 
     def handle(number: int, frame: FrameType | None) -> None:
         flag.ask()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     before = signal.signal(signal.SIGTERM, handle)
+
+    def undo() -> None:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+    return undo
+
+
+@contextmanager
+def stop_on_sigterm(flag: StopFlag) -> Iterator[None]:
+    """Lets SIGTERM set `flag` while the block runs; see catch_sigterm."""
+    undo = catch_sigterm(flag)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        undo()

@@ -18,10 +18,10 @@ from tinykit.export.arena import arena_json, memory_row
 from tinykit.export.c_array import model_data
 from tinykit.export.golden import golden_npz
 from tinykit.export.resolver import op_resolver_header
-from tinykit.export.tables import layers_csv
-from tinykit.graph import costs, ir, reference
+from tinykit.export.tables import COLUMNS, layers_csv
+from tinykit.graph import costs, encodings, ir, reference
 from tinykit.graph.simplify import Removed, simplify
-from tinykit.graph.writer import op_names, write_tflite
+from tinykit.graph.writer import Written, write, write_tflite
 from tinykit.quant.lowering import lower
 from tinykit.quant.model import QuantizedModel
 from tinykit.recipe import anomaly, ledger
@@ -42,6 +42,10 @@ GOLDEN_SAMPLES = 16
 HOST_MACS = 20_000_000_000
 """Multiply-accumulates that the comparison on this computer may cost: about ten seconds."""
 SHOWN_MISTAKES = 12
+_HELD = ("encoding", "file_bytes_as_int8", "file_bytes", "reason")
+"""Columns of layers.csv that say how the .tflite holds an op's weights."""
+_NO_TFLM = {"a": "TFLM", "b": "reference", "scope": "outputs", "mismatches": None, "elements": None, "samples": None}
+"""A comparison that was not made, for the report's table; its notes say why."""
 
 
 @dataclass
@@ -111,7 +115,8 @@ def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Se
         return Outputs({"tflite_bytes": None}, material)
     config = context.config.config
     graph, deployed, removed = integer_graph(model, context.config.name, config.simplify)
-    tflite = write_tflite(deployed, keep_names=config.tflite.keep_names)
+    written = write(deployed, keep_names=config.tflite.keep_names)
+    tflite = written.tflite
     if removed is not None:
         context.log(f"simplifier: {removed}")
     count = min(config.check.samples or len(context.dataset.test.y), len(context.dataset.test.y))
@@ -125,11 +130,18 @@ def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Se
         context.log(f"note: {note}")
     golden = reference.quantize_input(graph, x.part(0, min(GOLDEN_SAMPLES, len(checked.outputs))))
     engine = build_and_check(
-        deployed, config.budget.board, rundir.path, budget, golden, lambda e: _on_host(e, checked.outputs, x, context), context.log
+        deployed,
+        config.budget.board,
+        rundir.path,
+        budget,
+        golden,
+        lambda e: _on_host(e, checked.outputs, x, context),
+        context.log,
+        context.progress,
     )
     checked.counts += engine.counts
-    arena = _write(rundir.path, deployed, tflite, checked, golden, engine)
-    material |= _material(graph, deployed, removed, checked, arena, engine)
+    arena = _write(rundir.path, deployed, written, checked, golden, engine)
+    material |= _material(graph, deployed, removed, checked, arena, engine, written)
     metrics = _metrics(deployed, tflite, checked)
     merge(metrics, engine.metrics)
     if context.dataset.task == "anomaly":
@@ -186,13 +198,14 @@ def _common(context: StepContext, rundir: RunDir) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, graph: ir.Graph, tflite: bytes, checked: Checked, golden: np.ndarray, engine: EngineResult) -> dict[str, Any]:
+def _write(path: Path, graph: ir.Graph, written: Written, checked: Checked, golden: np.ndarray, engine: EngineResult) -> dict[str, Any]:
     """Writes the files; returns the content of arena.json."""
+    tflite = written.tflite
     atomic.write_bytes(path / "model.tflite", tflite)
     for name, text in model_data(tflite).items():
         atomic.write_text(path / name, text)
-    atomic.write_text(path / "op_resolver.h", op_resolver_header(op_names(graph)))
-    atomic.write_text(path / "layers.csv", layers_csv(_layers(graph, engine)))
+    atomic.write_text(path / "op_resolver.h", op_resolver_header(written.methods))
+    atomic.write_text(path / "layers.csv", layers_csv(_layers(graph, engine, written), (*COLUMNS, *_HELD)))
     arena = arena_json(costs.liveness(graph), host_bytes=checked.arena_bytes, estimate=costs.tflm_arena_estimate(graph))
     arena["engine"] = engine.arena
     atomic.write_json(path / "arena.json", arena)
@@ -208,11 +221,12 @@ def _write(path: Path, graph: ir.Graph, tflite: bytes, checked: Checked, golden:
     return arena
 
 
-def _layers(graph: ir.Graph, engine: EngineResult) -> list[dict[str, Any]]:
-    """Rows of layers.csv and of the report: what an op is, and what the emulated run says about it."""
+def _layers(graph: ir.Graph, engine: EngineResult, written: Written) -> list[dict[str, Any]]:
+    """Rows of layers.csv and of the report: what an op is, what the emulated run says about it, and how the .tflite holds its weights."""
+    held = {e.op: dict(zip(_HELD, (e.encoding, e.bytes_before, e.bytes_after, e.reason))) for e in written.encodings}
     extra = ("kernel", "instructions", "instructions_per_mac", "cycles", "ram", "flash")
     rows = [dataclasses.asdict(row) for row in costs.layer_rows(graph)]
-    return [row | {key: engine.layers.get(row["name"], {}).get(key) for key in extra} for row in rows]
+    return [row | {key: engine.layers.get(row["name"], {}).get(key) for key in extra} | held.get(row["name"], {}) for row in rows]
 
 
 def _metrics(graph: ir.Graph, tflite: bytes, checked: Checked) -> dict[str, Any]:
@@ -230,17 +244,23 @@ def _metrics(graph: ir.Graph, tflite: bytes, checked: Checked) -> dict[str, Any]
 
 
 def _material(
-    graph: ir.Graph, deployed: ir.Graph, removed: Removed | None, checked: Checked, arena: dict[str, Any], engine: EngineResult
+    graph: ir.Graph,
+    deployed: ir.Graph,
+    removed: Removed | None,
+    checked: Checked,
+    arena: dict[str, Any],
+    engine: EngineResult,
+    written: Written,
 ) -> dict[str, Any]:
     estimate = arena["estimate"]
     found: dict[str, Any] = {
-        "layers": _layers(deployed, engine),
+        "layers": _layers(deployed, engine, written),
         "memory": [memory_row(step) for step in costs.liveness(deployed)],
-        "parity": [c.row() for c in checked.counts],
-        "ops": op_names(deployed),
+        "parity": [c.row() for c in checked.counts] + ([] if checked.count("TFLM") else [_NO_TFLM]),
+        "ops": written.methods,
         "arena": {"host_bytes": arena["host"]["bytes"], "estimate_bytes": estimate["bytes"], "note": estimate["source"]},
         "skipped": checked.notes,
-        "notes": engine.notes,
+        "notes": [*engine.notes, *filter(None, [encodings.note(written.encodings)])],
         "sources": engine.sources,
         "plan": engine.arena or {},
     }
@@ -354,6 +374,13 @@ def report(
         ledger=ledger_rows,
         budget={"board": board, "flash": budget.flash, "ram": budget.ram},
         curves=curves,
+        allocation=_allocation(rundir),
         **outputs.report,
     )
     write_report(rundir.path / "report.html", data)
+
+
+def _allocation(rundir: RunDir) -> dict[str, Any]:
+    """What the last step that chose bits wrote about it; empty where none did."""
+    files = sorted((rundir.path / "steps").glob("*/allocation.json"))
+    return rundir.read(str(files[-1].relative_to(rundir.path))) if files else {}

@@ -13,10 +13,11 @@ from typing import IO, Any
 
 import tinykit
 from tinykit import atomic
-from tinykit.config.document import describe, parse_yaml
-from tinykit.config.loading import ResolvedConfig
+from tinykit.config.document import describe
+from tinykit.config.loading import ResolvedConfig, read_document
 from tinykit.errors import ConfigError
 from tinykit.locking import hold
+from tinykit.recipe.step import CHECKPOINT
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "tflite-micro", "pydantic")
 
@@ -56,9 +57,16 @@ def environment(config_file: str) -> dict[str, Any]:
         "versions": versions,
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpu_count": os.cpu_count(),
+        "cpu_count": _usable_cores(),
         "git": _git_revision(Path(config_file).absolute().parent),
     }
+
+
+def _usable_cores() -> int | None:
+    """Cores that this process may use: TensorFlow shares its sums among as many threads, and their order decides the last bit."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _git_revision(folder: Path) -> str | None:
@@ -94,7 +102,7 @@ class RunDir:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("a+")
         except OSError as error:
-            raise ConfigError(f"--workdir {self.path}: cannot be used: {error}") from None
+            raise ConfigError(f"--workdir {self.path}: cannot be used: {error}; choose a folder that can be written to") from None
         if not hold(self._lock):
             self._lock.seek(0)
             owner = self._lock.read().strip() or "unknown"
@@ -110,6 +118,7 @@ class RunDir:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._lock is not None:
+            self._lock.truncate(0)  # nobody's any more
             self._lock.close()
             self._lock = None
 
@@ -127,25 +136,38 @@ class RunDir:
         marker = self.path / "QUICKTEST"
         resolved = self.path / "config.resolved.yaml"
         if resolved.exists():
-            before = parse_yaml(resolved.read_text(encoding="utf-8"), str(resolved)).data
-            changes = differences(before, config.to_dict())
+            changes = differences(self._configuration(resolved), config.to_dict())
             if marker.exists() != quicktest:
                 changes.append(f"--quicktest: {marker.exists()} before, {quicktest} now")
             if changes and not self._has_work():
-                for file in (marker, resolved, self.path / "env.json", self.path / "inputs.json"):
-                    file.unlink(missing_ok=True)
+                resolved.unlink()
             elif changes:
                 raise ConfigError(
                     [f"--workdir {self.path}: was made with another configuration; choose another --workdir or delete it"]
                     + [f"  {change}" for change in changes]
                 )
+        elif self._has_work():
+            raise ConfigError(
+                f"--workdir {self.path}: holds metrics.json or steps/, but no config.resolved.yaml: it is not, or no longer, a run "
+                "directory; choose another --workdir"
+            )
+        if not resolved.exists():  # nothing began here, or another run that was killed before it had written what it is
+            for file in (marker, self.path / "env.json", self.path / "inputs.json"):
+                file.unlink(missing_ok=True)
         remarks = self._environment(config)
         if quicktest and not marker.exists():
             atomic.write_text(marker, "Made with --quicktest: a few samples, one epoch. No number here is a result.\n")
-        atomic.write_text(self.path / "command.txt", command + "\n")
         if not resolved.exists():
+            atomic.write_text(self.path / "command.txt", command + "\n")
             atomic.write_text(resolved, config.to_yaml())
         return remarks
+
+    def _configuration(self, resolved: Path) -> Any:
+        """What the run was made with. Raises ConfigError where its record is damaged."""
+        try:
+            return read_document(resolved).data
+        except ConfigError as error:
+            raise ConfigError(f"{error.problems[0]}; this run's record is damaged: choose another --workdir, or delete it") from None
 
     def _has_work(self) -> bool:
         """Whether a step left anything here that a run with another configuration must not go on with."""
@@ -158,8 +180,14 @@ class RunDir:
         if before is None:
             atomic.write_json(file, now)
             return []
-        changes = differences(before.get("versions"), now["versions"])
-        return [f"since this run began, versions changed: {change}" for change in changes]
+        remarks = [f"since this run began, versions changed: {line}" for line in differences(before.get("versions"), now["versions"])]
+        cores = before.get("cpu_count"), now["cpu_count"]
+        if None not in cores and cores[0] != cores[1]:
+            remarks.append(
+                f"this run began with {cores[0]} cores and has {cores[1]} now: sums are shared out otherwise, and weights may differ in"
+                " their last bits from those of a run without interruption"
+            )
+        return remarks
 
     def check_inputs(self, inputs: Mapping[str, str | None]) -> None:
         """Compares the hashes of data and model file with those that the run began with.
@@ -197,10 +225,15 @@ class RunDir:
         return self._read_json(folder / "report.json")
 
     def finish_step(self, index: int, label: str, report: Mapping[str, Any]) -> None:
-        """Writes the step's report, then DONE."""
+        """Writes the step's report, then DONE; then what only a resume of the step would have needed goes."""
         folder = self.step_folder(index, label)
         atomic.write_json(folder / "report.json", dict(report))
         atomic.write_text(folder / "DONE", "")
+        self.tidy_step(index, label)
+
+    def tidy_step(self, index: int, label: str) -> None:
+        """Removes the checkpoint of a finished step."""
+        shutil.rmtree(self.path / "steps" / f"{index + 1:02d}_{label}" / CHECKPOINT, ignore_errors=True)
 
     def finished_metrics(self) -> dict[str, Any] | None:
         """metrics.json of a run that is complete; None if it is not."""
@@ -225,4 +258,6 @@ class RunDir:
             return None
         except (OSError, ValueError) as error:
             raise ConfigError(f"{file}: cannot be read: {error}; delete it to go on") from None
-        return content if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            raise ConfigError(f"{file}: is not what tinykit writes there; delete it to go on, or choose another --workdir")
+        return content

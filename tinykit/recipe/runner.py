@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from tinykit import atomic
 from tinykit.boards.table import Budget, board
 from tinykit.config.loading import ResolvedConfig, StepSpec
 from tinykit.config.sizes import format_size
-from tinykit.errors import ConfigError, ModelError, ParityError, TinykitError
+from tinykit.errors import BudgetError, ConfigError, ModelError, ParityError, TinykitError
 from tinykit.recipe import ledger
 from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
@@ -40,7 +41,7 @@ def blank_metrics() -> dict[str, Any]:
         "data": {"source": None, "synthetic": None, "test_samples": None},
         "accuracy": {"float": None, "integer": None, "metric": None},
         "parity": {"keras_vs_reference": None, "tflm_vs_reference": None, "engine_vs_reference": None, "samples": None},
-        "flash": {"total": None, "weights": None, "code": None},
+        "flash": {"total": None, "weights": None, "tables": None, "code": None},  # code is all but weights; tables are part of it
         "ram": {"total": None, "arena": None, "static": None, "stack": None},
         "macs": None,
         "instructions": None,
@@ -56,8 +57,17 @@ def blank_metrics() -> dict[str, Any]:
 class Services:
     """What the runner takes from the rest of the package. A test overrides methods; nothing is imported before its use."""
 
+    def check_tools(self) -> None:
+        """See tinykit.recipe.tools.check_tools."""
+        from tinykit.recipe.tools import check_tools
+
+        check_tools()
+
     def prepare(self) -> None:
-        """Once, before any model is made: operations give the same result in every run."""
+        """Once, when the data are known and before any model is made: operations give the same result in every run."""
+        from tinykit.recipe.quiet import import_tensorflow
+
+        import_tensorflow()
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
@@ -84,6 +94,12 @@ class Services:
 
         return Chain.parse(operations, "data.preprocess")
 
+    def check_samples(self, dataset: "Dataset", chain: "Chain", augment: Sequence[Any], rebuilt: bool) -> None:
+        """See tinykit.data.pipeline.check_samples."""
+        from tinykit.data.pipeline import check_samples
+
+        check_samples(dataset, chain, augment, rebuilt)
+
     def build_model(self, name: str, input_shape: Sequence[int], classes: int, options: dict[str, Any]) -> "keras.Model":
         """See tinykit.models.registry.build_model."""
         from tinykit.models.registry import build_model
@@ -102,6 +118,18 @@ class Services:
 
         check_input(model, shape)
 
+    def check_scores(self, model: "keras.Model", dataset: "Dataset", shape: Sequence[int], rebuilt: bool) -> list[str]:
+        """Whether a user's model gives one score a class; see tinykit.recipe.imported.check_scores."""
+        from tinykit.recipe.imported import check_scores
+
+        return check_scores(model, dataset, shape, rebuilt)
+
+    def check_values(self, model: "keras.Model", dataset: "Dataset", chain: "Chain") -> None:
+        """Whether a user's model computes finite values; see tinykit.recipe.imported.check_values."""
+        from tinykit.recipe.imported import check_values
+
+        check_values(model, dataset, chain)
+
     def absorb(self, model: "keras.Model", dataset: "Dataset", chain: "Chain") -> "tuple[keras.Model, Chain, list[str]]":
         """A user's model without the preprocessing it begins with; see tinykit.recipe.imported.absorb."""
         from tinykit.recipe.imported import absorb
@@ -113,8 +141,10 @@ class Services:
         return step_class(name)
 
     def save_step_model(self, model: "keras.Model", path: Path) -> None:
-        """Writes a `.keras` file."""
-        model.save(path)
+        """Writes a `.keras` file. The same model gives the same bytes."""
+        from tinykit.recipe.kerasfile import save_model
+
+        save_model(model, path)
 
     def load_step_model(self, path: Path, step: "type[Step]") -> "keras.Model":
         """Reads what `save_step_model` wrote after `step`."""
@@ -166,6 +196,7 @@ def run(
     log: Callable[[str], None] | None = None,
     command: str | None = None,
     services: Services | None = None,
+    stop: StopFlag | None = None,
 ) -> dict[str, Any]:
     """Runs a configuration, or resumes it: `python -m tinykit.train` as a function.
 
@@ -176,6 +207,7 @@ def run(
         log: takes each line of output; None: standard output.
         command: for command.txt; default: this process's command line.
         services: for tests.
+        stop: asks the run to end at its next safe point; None: SIGTERM does, while it runs.
 
     Returns:
         The content of metrics.json. `budget_met` False is not an exception.
@@ -186,10 +218,14 @@ def run(
         ParityError: two implementations of the integer network disagree; metrics.json says how much.
         Terminated: SIGTERM; the same command resumes.
     """
-    stop = StopFlag()
-    with stop_on_sigterm(stop), RunDir(Path(workdir)) as rundir:
-        line = command if command is not None else shlex.join(sys.orig_argv)
-        return _Run(config, rundir, quicktest, Console(log), services or Services(), stop).run(line)
+    flag = stop or StopFlag()
+    line = command if command is not None else shlex.join(sys.orig_argv)
+    with nullcontext() if stop else stop_on_sigterm(flag), RunDir(Path(workdir)) as rundir:
+        try:
+            return _Run(config, rundir, quicktest, Console(log), services or Services(), flag).run(line)
+        except (TinykitError, OSError):
+            flag.check()  # SIGTERM for the whole process group ends a compiler too, and that is no error of the sources
+            raise
 
 
 class _Run:
@@ -229,11 +265,16 @@ class _Run:
             self.console.line(f"nothing to do: this run is complete (to make its outputs again, delete {again})")
             self.console.line(f"done: {self.rundir.path / 'report.html'}")
             return finished
+        if any(getattr(self.services.step_class(step.name), "makes_integers", False) for step in self.config.steps):
+            self.services.check_tools()
+        self.stop.check()
+        dataset, declared = self._data()  # without TensorFlow: what is wrong with the data is told in a second
         self.stop.check()
         self.services.prepare()
+        self.stop.check()
         metrics_log = self.services.metrics_log(self.rundir.path)
         try:
-            return self._work(metrics_log)
+            return self._work(metrics_log, dataset, declared)
         finally:
             metrics_log.close()
 
@@ -254,8 +295,7 @@ class _Run:
         for note in self.budget.notes:
             self.console.line(f"note: {note}")
 
-    def _work(self, metrics_log: MetricsLog) -> dict[str, Any]:
-        dataset, declared = self._data()
+    def _work(self, metrics_log: MetricsLog, dataset: "Dataset", declared: "Chain") -> dict[str, Any]:
         chain = self._import(dataset, declared)
         context = StepContext(
             dataset=dataset,
@@ -280,6 +320,7 @@ class _Run:
         run = self.config.config
         dataset = self.services.load_dataset(run.data.name, run.data.options, seed=run.seed, quicktest=self.quicktest)
         chain = self.services.parse_chain(run.data.preprocess)
+        self.services.check_samples(dataset, chain, run.data.augment, self._rebuilds())
         synthetic = "  SYNTHETIC: scores mean nothing" if dataset.synthetic else ""
         self.console.line(
             f"data: {dataset.name} from {dataset.source}; train {len(dataset.train.y)}, val {_count(dataset.val)},"
@@ -291,13 +332,21 @@ class _Run:
         self.rundir.check_inputs(inputs)
         return dataset, chain
 
+    def _rebuilds(self) -> bool:
+        """Whether a step trains the network to give back its input."""
+        return any(step.options.get("loss") == "mse" for step in self.config.steps)
+
     def _import(self, dataset: "Dataset", declared: "Chain") -> "Chain":
         """Looks at a user's model, before anything is done with it; returns the chain with the preprocessing that it begins with."""
         path = self.config.config.model.path
         if path is None:
             return declared
         model = self.services.load_model(path)
-        self.services.check_input(model, declared.output_shape(dataset.train.x.shape[1:]))
+        shape = declared.output_shape(dataset.train.x.shape[1:])
+        self.services.check_input(model, shape)
+        for line in self.services.check_scores(model, dataset, shape, self._rebuilds()):
+            self.console.line(f"note: {line}")
+        self.services.check_values(model, dataset, declared)
         self._imported, chain, lines = self.services.absorb(model, dataset, declared)
         for line in lines:
             self.console.line(line if line.startswith("warning") else f"note: {line}")
@@ -325,6 +374,7 @@ class _Run:
                 break
             try:
                 self.rows.append(ledger.Row.from_report(step.label, report))
+                self.rundir.tidy_step(index, step.label)
             except (KeyError, TypeError) as error:
                 folder = self.rundir.step_folder(index, step.label)
                 raise ConfigError(f"{folder / 'report.json'}: damaged: {error}; delete {folder} to run the step again") from error
@@ -361,6 +411,7 @@ class _Run:
     def _check_steps(self, model: "keras.Model", context: StepContext) -> None:
         """Lets every step say, before the first one works, what it cannot do with this model; all problems at once."""
         problems: list[str] = []
+        too_large = True  # nothing else is wrong
         for spec in self.config.steps:
             kind = self.services.step_class(spec.name)
             step, own = kind(), dataclasses.replace(context, label=spec.label)
@@ -370,8 +421,9 @@ class _Run:
                     getattr(step, name, _nothing)(*arguments)
                 except TinykitError as error:
                     problems += error.problems
+                    too_large = too_large and isinstance(error, BudgetError)
         if problems:
-            raise ModelError(list(dict.fromkeys(problems)))
+            raise (BudgetError if too_large else ModelError)(list(dict.fromkeys(problems)))
 
     def _float_model(self, trained: Sequence[int], index: int, context: StepContext) -> "keras.Model | None":
         """What `context.float_model` is for step `index`: as the last `train` before it left it, else as loaded."""
@@ -404,10 +456,10 @@ class _Run:
         metric = _metric(context.dataset)
         row = ledger.Row(spec.label, accuracy, self._footprint(model), seconds, metric=metric)
         self.rows.append(row)
-        self.rundir.finish_step(index, spec.label, {"step": spec.name, "options": spec.options, **row.to_dict(), "report": result.report})
         key = f"test_{ledger.metric_name(metric).lower()}"
         values = {"seconds": seconds} if accuracy is None else {key: accuracy, "seconds": seconds}
-        own.write_metrics(spec.label, values, None)
+        own.write_metrics(spec.label, values, None)  # before DONE: a kill in between repeats the line and never loses it
+        self.rundir.finish_step(index, spec.label, {"step": spec.name, "options": spec.options, **row.to_dict(), "report": result.report})
         self.console.line(
             f"done {index + 1}/{len(self.config.steps)} {spec.label}: test {ledger.metric_name(metric)}"
             f" {ledger.format_accuracy(accuracy, metric)}, {seconds:.1f} s"

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from tinykit.data import Chain, Dataset
 
 
+CHECKPOINT = "checkpoint"
+"""Folder in a step's folder for what only a resume needs; the runner removes it once the step's DONE is written, not before: a kill between
+the last epoch and DONE must not cost the training."""
+
+
 @dataclass
 class StepResult:
     """What a step hands back.
@@ -54,7 +59,8 @@ class StepContext:
         chain: its preprocessing.
         config: the whole run's configuration.
         seed: for everything random in this step; the runner has seeded Keras with it.
-        folder: this step's own folder; what lies there when the step starts is from an interrupted run of the same step.
+        folder: this step's own folder; what lies there when the step starts is from an interrupted run of the same step. What only a
+            resume needs belongs into its folder CHECKPOINT.
         label: the step's name in this run ('train', or 'train_2' for a second one).
         quicktest: True: do the least that exercises everything, such as one epoch.
         float_model: the model as it was after `train`, or as loaded; None before.

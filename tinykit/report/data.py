@@ -21,7 +21,8 @@ class ReportData:
         ledger: one dict a step: step, accuracy, tflite_bytes, ram_bytes, macs, seconds, verdict.
         budget: board, flash, ram (bytes).
         layers: one dict an op: name, kind, input_shape, output_shape, macs, weight_bits, activation_bits, weight_bytes, bias_bytes,
-            live_bytes; as `tinykit.graph.costs.LayerRow`; of a linked engine also kernel, instructions, instructions_per_mac, cycles.
+            live_bytes; as `tinykit.graph.costs.LayerRow`; encoding in the .tflite; of a linked engine also kernel, instructions,
+            instructions_per_mac, cycles.
         memory: the RAM timeline, one dict an op in execution order: op, total, tensors {name: bytes}.
         confusion: counts of the integer model on the test split, [true class][predicted class].
         machines: for anomalies, one dict a machine: machine, normal, anomalous (clips), float, integer (areas under the ROC curve).
@@ -31,6 +32,7 @@ class ReportData:
         ops: methods of TFLM's MicroMutableOpResolver: "AddConv2D".
         arena: host_bytes, estimate_bytes, note.
         plan: the engine's arena, as `tinykit.export.arena.plan_json`; empty: not planned.
+        allocation: bits and bytes of every layer, what was tried, three picks: a step's allocation.json.
         simplifier: macs_before, macs_after, channels_before, channels_after.
         skipped: what was left out, and why.
         notes: remarks and warnings.
@@ -58,6 +60,7 @@ class ReportData:
     ops: list[str] = field(default_factory=list)
     arena: dict[str, Any] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
+    allocation: dict[str, Any] = field(default_factory=dict)
     simplifier: dict[str, Any] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -9,7 +9,7 @@ import jinja2
 import tinykit
 from tinykit import atomic
 from tinykit.export.resolver import resolver_methods, resolver_snippet
-from tinykit.report import curves, effort, figures, images, memory, numbers, sections, verdict
+from tinykit.report import allocation, curves, effort, figures, images, memory, numbers, sections, verdict
 from tinykit.report.data import ReportData
 
 
@@ -65,6 +65,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "examples": images.example_views(data.examples),
         "bars": sections.layer_bars(data.layers),
         "layers": sections.layer_rows(data.layers),
+        "allocation": allocation.allocation_view(data.allocation),
         "plan": memory.plan_view(data),
         "memory": timeline,
         "arenas": memory.arena_rows(data, None if timeline is None else timeline["peak"]),

@@ -122,7 +122,7 @@ def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "kind": layer.get("kind", ""),
             "shapes": f"{_shape(layer.get('input_shape'))} → {_shape(layer.get('output_shape'))}",
             "macs": numbers.count(layer.get("macs")),
-            "bits": f"{layer.get('weight_bits') or '–'} / {layer.get('activation_bits') or '–'}",
+            "bits": f"{layer.get('weight_bits') or '–'} / {layer.get('activation_bits') or '–'}" + _encoding(layer),
             "weights": numbers.count(layer.get("weight_bytes")),
             "biases": numbers.count(layer.get("bias_bytes")),
             "live": numbers.count(layer.get("live_bytes")),
@@ -133,6 +133,11 @@ def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for layer in layers
     ]
+
+
+def _encoding(layer: Mapping[str, Any]) -> str:
+    """How the .tflite holds weights that have fewer than 8 bits."""
+    return f", {layer['encoding']}" if layer.get("encoding") and layer.get("weight_bits") != 8 else ""
 
 
 def _known(value: int | None) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tinykit import atomic
 from tinykit.errors import ModelError
-from tinykit.recipe.step import StepContext
+from tinykit.recipe.step import CHECKPOINT, StepContext
 
 if TYPE_CHECKING:
     import keras
@@ -68,15 +68,18 @@ class Checkpoint:
         best: score of the best epoch so far, None before the first; compared in order, higher is better.
         best_epoch: the epoch it belongs to, from 0.
         waited: epochs since then.
+        values: what the last finished epoch reported.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "state.json"
         self.epoch = 0
         self.best: list[float] | None = None
         self.best_epoch: int | None = None
         self.waited = 0
+        self.values: dict[str, float] = {}
 
     def resume(self, model: "keras.Model") -> bool:
         """Restores weights and optimizer, if there is a state. Returns whether there was.
@@ -87,7 +90,7 @@ class Checkpoint:
         try:
             state = json.loads(self._file.read_text(encoding="utf-8"))
             model_file = self._folder / f"last-{state['epoch']:05d}.weights.h5"
-            values = [state[key] for key in ("epoch", "best", "best_epoch", "waited")]
+            values = [state[key] for key in ("epoch", "best", "best_epoch", "waited", "values")]
         except FileNotFoundError:
             return False
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -97,14 +100,14 @@ class Checkpoint:
             model.load_weights(model_file)
         except (OSError, ValueError, KeyError) as error:
             raise self._damaged(model_file, error) from error
-        self.epoch, self.best, self.best_epoch, self.waited = values
+        self.epoch, self.best, self.best_epoch, self.waited, self.values = values
         return True
 
     def _damaged(self, file: Path, error: Exception) -> ModelError:
         return ModelError(f"{file}: cannot be read: {error}; delete {self._folder} to run the step from its beginning")
 
-    def save(self, model: "keras.Model", epoch: int, value: list[float], keep_best: bool) -> None:
-        """Stores the state after `epoch` (from 0) with the score `value`, such as [accuracy, -loss] on val."""
+    def save(self, model: "keras.Model", epoch: int, value: list[float], keep_best: bool, values: dict[str, float] | None = None) -> None:
+        """Stores the state after `epoch` (from 0) with the score `value`, such as [accuracy, -loss] on val, and what the epoch reported."""
         better = self.best is None or value > self.best
         if better:
             self.best, self.best_epoch, self.waited = value, epoch, 0
@@ -118,7 +121,10 @@ class Checkpoint:
             if not (self._folder / name).exists() or (better and name.startswith("best")) or name.startswith("last"):
                 with atomic.replacing(self._folder / name) as temporary:
                     model.save_weights(temporary)
-        state = {"epoch": self.epoch, "best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+        self.values = dict(values or {})
+        state = {
+            "epoch": self.epoch, "best": self.best, "best_epoch": self.best_epoch, "waited": self.waited, "values": self.values,
+        }  # fmt: skip
         atomic.write_json(self._file, state)
         for file in self._folder.glob("*.weights.h5"):
             if file.name not in names:
@@ -128,12 +134,6 @@ class Checkpoint:
         """Puts the best epoch's weights into `model`, if one was kept."""
         if self.best_epoch is not None:
             model.load_weights(self._folder / f"best-{self.best_epoch:05d}.weights.h5")
-
-    def remove(self) -> None:
-        """Deletes everything that only a resume needs."""
-        self._file.unlink(missing_ok=True)
-        for file in self._folder.glob("*.weights.h5"):
-            file.unlink(missing_ok=True)
 
 
 def reseed(model: "keras.Model", seed: int, epoch: int) -> None:
@@ -200,22 +200,21 @@ def fit(model: "keras.Model", options: FitOptions, context: StepContext) -> dict
         Terminated: SIGTERM; goes on after the last finished epoch when run again.
     """
     options = options.model_copy(update={"epochs": 1}) if context.quicktest else options
-    checkpoint = Checkpoint(context.folder)
+    checkpoint = Checkpoint(context.folder / CHECKPOINT)
     if checkpoint.resume(model):
         context.log(f"goes on after epoch {checkpoint.epoch}/{options.epochs}")
-    values = _run_epochs(model, options, context, checkpoint)
+    _run_epochs(model, options, context, checkpoint)
     if options.keep == "best":
         checkpoint.load_best(model)
     kept = checkpoint.best_epoch if options.keep == "best" and checkpoint.best_epoch is not None else checkpoint.epoch - 1
     context.log(f"kept the weights of epoch {kept + 1}/{checkpoint.epoch}")
-    checkpoint.remove()
-    return {"epochs": checkpoint.epoch, "kept_epoch": kept + 1, "last_epoch": values}
+    return {"epochs": checkpoint.epoch, "kept_epoch": kept + 1, "last_epoch": checkpoint.values}
 
 
-def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext, checkpoint: Checkpoint) -> dict[str, float]:
-    """Trains from the checkpoint's epoch on; returns the last epoch's values."""
+def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext, checkpoint: Checkpoint) -> None:
+    """Trains from the checkpoint's epoch on."""
     if _finished(options, checkpoint):
-        return {}
+        return
     # repeat and explicit steps: without them Keras 3.15 makes two iterators an epoch, and the order of a resumed run would differ.
     batch_size = options.batch_size or context.config.config.data.batch_size
     common: dict[str, Any] = {"batch_size": batch_size, "repeat": True}
@@ -225,7 +224,6 @@ def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext,
         train = train.map(lambda x, y: (x, x))
         val = val.map(lambda x, y: (x, x)) if val is not None else None
     steps = math.ceil(len(context.dataset.train) / batch_size)
-    callback = _epoch_callback(options, context, checkpoint, steps)
     model.fit(
         train,
         validation_data=val,
@@ -235,10 +233,8 @@ def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext,
         epochs=options.epochs,
         verbose=0,
         shuffle=False,
-        callbacks=[*context.callbacks(), callback],
+        callbacks=[*context.callbacks(), _epoch_callback(options, context, checkpoint, steps)],
     )
-    values: dict[str, float] = callback.values
-    return values
 
 
 def _finished(options: FitOptions, checkpoint: Checkpoint) -> bool:
@@ -262,7 +258,6 @@ def _epoch_callback(options: FitOptions, context: StepContext, checkpoint: Check
 
         def __init__(self) -> None:
             super().__init__()
-            self.values: dict[str, float] = {}
             self._epoch = 0
 
         def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -277,16 +272,18 @@ def _epoch_callback(options: FitOptions, context: StepContext, checkpoint: Check
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
             """Reports, stores, and stops early if wished."""
-            self.values = {key: float(value) for key, value in (logs or {}).items()}
-            if not math.isfinite(self.values["loss"]):
+            values = {key: float(value) for key, value in (logs or {}).items()}
+            wrong = [key for key, value in values.items() if not math.isfinite(value)]
+            if wrong:
+                name = "loss" if "loss" in wrong else wrong[0]
                 raise ModelError(
-                    f"{context.label}: the loss is {self.values['loss']} in epoch {epoch + 1}; training diverged:"
+                    f"{context.label}: the {name} is {values[name]} in epoch {epoch + 1}; training diverged:"
                     f" lower steps.{context.label}.learning_rate (now {options.learning_rate}) or add warmup_epochs"
                 )
-            shown = "  ".join(f"{key} {value:.4f}" for key, value in self.values.items())
+            shown = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
             context.log(f"epoch {epoch + 1}/{options.epochs}  {shown}")
-            context.metrics(step=epoch, epoch=epoch + 1, **self.values)
-            checkpoint.save(self.model, epoch, _judged(self.values), options.keep == "best")
+            context.metrics(step=epoch, epoch=epoch + 1, **values)
+            checkpoint.save(self.model, epoch, _judged(values), options.keep == "best", values)
             if _finished(options, checkpoint) and epoch + 1 < options.epochs:
                 context.log(f"stops: no better on val for {checkpoint.waited} epochs")
                 self.model.stop_training = True

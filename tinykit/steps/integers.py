@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tinykit.errors import ModelError
 from tinykit.recipe.step import StepContext
+from tinykit.steps.allocation import BitOptions, choose_bits
 
 if TYPE_CHECKING:
     import keras
@@ -22,10 +23,8 @@ _LARGEST_INPUT = 1e12
 """Beyond these, sums of squares leave float32."""
 
 
-class CalibrationOptions(BaseModel):
+class CalibrationOptions(BitOptions):
     """Options that `ptq` and `quantize` have in common."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
     calibration_samples: int = Field(default=512, ge=1, le=100_000, description="training samples that the ranges come from")
     calibration: Literal["mse", "minmax"] = Field(default="mse", description="mse: least squared error; minmax: no clipping")
@@ -86,15 +85,22 @@ def quantized_model(model: keras.Model, options: CalibrationOptions, context: St
 
     Raises:
         ModelError: unsupported layers, or a model that is quantised already.
+        BudgetError: no choice of bits meets the budget.
+        ConfigError: patterns of bits that name nothing.
     """
     from tinykit.quant.calibrate import calibrate, correct_biases
-    from tinykit.quant.convert import build_quantized
+    from tinykit.quant.convert import from_program
+    from tinykit.quant.equalize import equalize
+    from tinykit.quant.fuse import fuse
     from tinykit.quant.model import QuantizedModel
 
     if isinstance(model, QuantizedModel):
         raise ModelError(f"step {context.label}: the model is an integer network already; one of `quantize` and `ptq` is enough")
     equalized = context.dataset.task == "anomaly" if options.equalize is None else options.equalize
-    quantized = build_quantized(model, input_range(context), batch_norm, equalized)
+    program, scale = fuse(model, batch_norm), input_range(context)
+    if equalized:
+        equalize(program)
+    quantized = from_program(program, scale, choose_bits(program, scale, options, context), options.codebook)
     train = context.dataset.train.x
     count = min(options.calibration_samples, len(train))
     chosen = np.sort(np.random.default_rng(context.seed).choice(len(train), count, replace=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from tinykit.recipe.step import StepContext, StepResult
+from tinykit.steps.allocation import check_bits
 from tinykit.steps.integers import CalibrationOptions, check_layers, describe, quantized_model
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class Ptq:
     def check(self, model: keras.Model) -> None:
         """Raises ModelError with every layer that has no exact integer counterpart; called before any step runs."""
         check_layers(model)
+
+    def check_task(self, model: keras.Model, options: PtqOptions, context: StepContext) -> None:
+        """Raises BudgetError if no bits can meet the budget; called before any step runs."""
+        check_bits(model, options, context)
 
     def run(self, model: keras.Model, options: PtqOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.

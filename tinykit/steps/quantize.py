@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from tinykit.recipe.step import StepContext, StepResult
+from tinykit.steps.allocation import check_bits
 from tinykit.steps.fitting import FitOptions, check_task, fit, rebuilds, uncompiled
 from tinykit.steps.integers import CalibrationOptions, check_layers, describe, quantized_model
 from tinykit.steps.train import ends_in_softmax
@@ -50,9 +51,11 @@ class Quantize:
         check_layers(model)
 
     def check_task(self, model: keras.Model, options: QuantizeOptions, context: StepContext) -> None:
-        """Raises ModelError if the model's output does not suit the data; called before any step runs."""
+        """Raises ModelError if the model's output does not suit the data, BudgetError if no bits can meet the budget; called before any
+        step runs."""
         if options.epochs:
             check_task(model, options, context)
+        check_bits(model, options, context)
 
     def run(self, model: keras.Model, options: QuantizeOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from tinykit.errors import ModelError
 from tinykit.verify.runner import OracleMissing, Runner, captured_stderr
 
 INSTALL = "pip install tflite-micro==0.dev20261023182759"
+ELSEWHERE = f"there are wheels for Linux on x86-64 only: run the same command there, for example in a container, after `{INSTALL}`"
 LARGEST_ARENA = 512 << 20
 
 
@@ -90,11 +93,18 @@ class TflmRunner(Runner):
         return 16 * high
 
 
+def how_to_install() -> str:
+    """What brings TFLM's interpreter to this computer, or says that nothing does."""
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        return f"install it: `{INSTALL}`"
+    return ELSEWHERE
+
+
 def _factory() -> Any:
     try:
         from tflite_micro.python.tflite_micro import runtime
     except ImportError as error:
-        raise OracleMissing(f"TFLM's interpreter is not installed ({error}): {INSTALL}") from error
+        raise OracleMissing(f"TFLM's interpreter, tflite-micro, is not installed ({error}); {how_to_install()}") from error
     return runtime.Interpreter.from_bytes
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ def digest(settings: Any, files: Sequence[Path]) -> str:
     return hashlib.sha256(json.dumps([VERSION, settings, entries]).encode()).hexdigest()
 
 
-def read(path: Path, wanted: str) -> list[Split] | None:
-    """The splits that `write` put there with the digest `wanted`, None where the file is absent or of another digest.
+def read_arrays(path: Path, wanted: str, names: Sequence[str]) -> dict[str, np.ndarray] | None:
+    """The arrays that `write_arrays` put there with the digest `wanted`, None where the file is absent or of another digest.
 
     Raises:
         DataError: the file is damaged, or no cache.
@@ -33,12 +33,20 @@ def read(path: Path, wanted: str) -> list[Split] | None:
     if not path.exists():
         return None
     try:
-        arrays = read_npz(path, ["digest", *(f"{part}_{split}" for split in SPLITS for part in "xy")])
+        arrays = read_npz(path, ["digest", *names])
     except DataError as error:
         raise DataError([f"cache: {problem}; delete it, it will be made anew" for problem in error.problems]) from error
-    if arrays["digest"].tobytes() != bytes.fromhex(wanted):
-        return None
-    return [Split(arrays[f"x_{split}"], arrays[f"y_{split}"]) for split in SPLITS]
+    return arrays if arrays["digest"].tobytes() == bytes.fromhex(wanted) else None
+
+
+def read(path: Path, wanted: str) -> list[Split] | None:
+    """The splits that `write` put there with the digest `wanted`, None where the file is absent or of another digest.
+
+    Raises:
+        DataError: the file is damaged, or no cache.
+    """
+    arrays = read_arrays(path, wanted, [f"{part}_{split}" for split in SPLITS for part in "xy"])
+    return None if arrays is None else [Split(arrays[f"x_{split}"], arrays[f"y_{split}"]) for split in SPLITS]
 
 
 def write(path: Path, made: str, splits: Sequence[Split]) -> None:
@@ -47,10 +55,19 @@ def write(path: Path, made: str, splits: Sequence[Split]) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    arrays = {f"{part}_{name}": getattr(split, part) for name, split in zip(SPLITS, splits) for part in "xy"}
+    write_arrays(path, made, {f"{part}_{name}": getattr(split, part) for name, split in zip(SPLITS, splits) for part in "xy"})
+
+
+def write_arrays(path: Path, made: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Stores arrays (none of them named `digest`) with their digest `made`, in one step.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, digest=np.frombuffer(bytes.fromhex(made), np.uint8), **arrays)
+            stored: dict[str, Any] = {"digest": np.frombuffer(bytes.fromhex(made), np.uint8), **arrays}
+            np.savez(stream, **stored)
     except OSError as error:
         raise DataError(f"cache: {path} cannot be written: {error}; name another file, or leave the option out") from error

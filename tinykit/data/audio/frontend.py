@@ -17,7 +17,7 @@ INT8 = (-128, 127)
 class FrontEnd:
     """Clips of int16 samples -> int8 features [frames, coefficients or bands, 1]; docs/audio.md has the arithmetic.
 
-    Frames without padding, periodic Hann window, magnitude of the Fourier transform, triangular mel bands (HTK's formula), natural
+    Frames without padding, periodic Hann window, magnitude of the Fourier transform (or its square), triangular mel bands, natural
     logarithm, orthonormal-scale DCT-II (tf.signal's: every coefficient has the factor sqrt(2 / bands)), then
     q = clip(r(value / scale + zero_point), -128, 127) with r the rounding.
 
@@ -30,10 +30,13 @@ class FrontEnd:
         bands: mel bands, 1 to 128.
         low_hz, high_hz: outer edges of the first and the last band, 0 <= low < high <= sample_rate / 2.
         coefficients: of the DCT that are kept, from the zeroth; 0: no DCT, the features are the log-mel energies.
-        log_floor: added to every band's energy before the logarithm, 1e-9 to 1e-3, where the clip's scale is 1.
+        log_floor: added to every band's energy before the logarithm, 1e-9 to 1e-3 (1e-6 where `power` is 2), where the clip's scale is 1.
         peak: what a sample of 1.0 is: `clip`, the largest sample of the clip (at least 1), or `full_scale`, 32768.
         scale, zero_point: of the int8 features: value = scale * (q - zero_point).
         rounding: `truncate` (towards zero, after the zero point is added, as MLPerf Tiny's files were made) or `nearest`.
+        power: of the magnitudes that the bands sum up, 1 or 2; 2 needs an fft of 256 or more.
+        mel_scale: `htk` (1127 ln(1 + f / 700), triangles straight in mel, peak 1), or `slaney` (straight below 1000 Hz and logarithmic
+            above; triangles straight in Hz, of area 1; librosa's default). The area's factor comes after the floor.
 
     Raises:
         ConfigError: numbers outside these ranges, every problem at once.
@@ -53,6 +56,8 @@ class FrontEnd:
     scale: float = 0.5847029089927673
     zero_point: int = 83
     rounding: Literal["truncate", "nearest"] = "truncate"
+    power: Literal[1, 2] = 1
+    mel_scale: Literal["htk", "slaney"] = "htk"
 
     def __post_init__(self) -> None:
         rules = [
@@ -65,10 +70,15 @@ class FrontEnd:
             (0 <= self.low_hz < self.high_hz, "low_hz", f"0 to below high_hz = {self.high_hz}"),
             (self.high_hz <= self.sample_rate / 2, "high_hz", f"at most sample_rate / 2 = {self.sample_rate / 2}"),
             (1e-9 <= self.log_floor <= 1e-3, "log_floor", "1e-9 to 1e-3"),
+            # beyond these the floor of a quiet frame would not fit 64 bits
+            (self.power != 2 or self.log_floor <= 1e-6, "log_floor", "at most 1e-6 with power 2"),
+            (self.power != 2 or self.fft >= 256, "fft", "256 or more with power 2"),
             (1e-3 <= self.scale <= 1e3, "scale", "0.001 to 1000"),
             (-128 <= self.zero_point <= 127, "zero_point", "-128 to 127"),
             (self.peak in ("clip", "full_scale"), "peak", "clip or full_scale"),
             (self.rounding in ("truncate", "nearest"), "rounding", "truncate or nearest"),
+            (self.power in (1, 2), "power", "1 or 2"),
+            (self.mel_scale in ("htk", "slaney"), "mel_scale", "htk or slaney"),
         ]
         problems = [f"front end: {name}: expected {wanted}, received {getattr(self, name)!r}" for fits, name, wanted in rules if not fits]
         if problems:
@@ -86,7 +96,7 @@ class FrontEnd:
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of constant tables: half the window, a quarter sine, two numbers a mel bin, the logarithm, the DCT (int16)."""
+        """Bytes of constant tables: half the window, a quarter sine, two numbers a mel bin, the logarithm, the DCT, the bands' areas."""
         from tinykit.data.audio.tables import tables
 
         return sum(array.nbytes for array in tables(self).arrays())
@@ -114,9 +124,21 @@ class FrontEnd:
                 f"pad or crop each clip to {self.clip_samples} samples at {self.sample_rate} Hz"
             )
 
+    def on_axis(self, hertz: float | np.ndarray) -> np.ndarray:
+        """Frequencies on the axis where the triangles are straight: mel for `htk`, Hz for `slaney`."""
+        return mel(hertz) if self.mel_scale == "htk" else np.asarray(hertz, np.float64)
+
     def mel_edges(self) -> np.ndarray:
-        """Edges of the bands in mel, float64 [bands + 2]: band b rises from edge b to b + 1 and falls to b + 2."""
-        return np.linspace(mel(self.low_hz), mel(self.high_hz), self.bands + 2)
+        """Edges of the bands, equally wide in mel, on the axis of `on_axis`, float64 [bands + 2]: band b rises from edge b to b + 1 and
+        falls to b + 2."""
+        if self.mel_scale == "htk":
+            return np.linspace(mel(self.low_hz), mel(self.high_hz), self.bands + 2)
+        return slaney_hertz(np.linspace(slaney_mel(self.low_hz), slaney_mel(self.high_hz), self.bands + 2))
+
+    def band_gain(self) -> np.ndarray:
+        """Factor of each band, float64 [bands]: 1 for `htk`; for `slaney` 2 / (width in Hz), which makes the triangle's area 1."""
+        edges = self.mel_edges()
+        return np.ones(self.bands) if self.mel_scale == "htk" else 2.0 / (edges[2:] - edges[:-2])
 
 
 def mel(hertz: float | np.ndarray) -> np.ndarray:
@@ -124,8 +146,38 @@ def mel(hertz: float | np.ndarray) -> np.ndarray:
     return 1127.0 * np.log1p(np.asarray(hertz, np.float64) / 700.0)
 
 
+def slaney_mel(hertz: float) -> float:
+    """Slaney's mel scale: 3 mel are 200 Hz up to 1000 Hz; above it 27 mel are a factor of 6.4."""
+    return hertz * 3.0 / 200.0 if hertz < 1000.0 else 15.0 + 27.0 * math.log(hertz / 1000.0) / math.log(6.4)
+
+
+def slaney_hertz(mels: np.ndarray) -> np.ndarray:
+    """Frequencies in Hz of numbers of Slaney's mel scale, float64."""
+    return np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * 6.4 ** ((np.maximum(mels, 15.0) - 15.0) / 27.0))
+
+
 KWS_MFCC = FrontEnd()
 """MLPerf Tiny's keyword spotting features, 49 x 10 x 1, quantised as the input of its int8 reference model (and of words3_mfcc.npz)."""
 
 KWS_LOG_MEL = FrontEnd(coefficients=0, scale=0.08, zero_point=45, rounding="nearest")
 """The 40 log-mel energies under KWS_MFCC, 49 x 40 x 1; int8 covers ln(1e-6) = -13.8 to 6.6 in steps of 0.08 (0.7 dB)."""
+
+AD_SCALE, AD_ZERO_POINT = 0.3910152316093445, 89
+AD_LOG_MEL = FrontEnd(
+    clip_samples=1024 + 199 * 512,
+    window=1024,
+    stride=512,
+    fft=1024,
+    bands=128,
+    low_hz=0.0,
+    high_hz=8000.0,
+    coefficients=0,
+    log_floor=1e-9,
+    peak="full_scale",
+    scale=AD_SCALE * math.log(10.0) / 10.0,
+    zero_point=AD_ZERO_POINT,
+    rounding="nearest",
+    power=2,
+    mel_scale="slaney",
+)
+"""MLPerf Tiny's anomaly detection features, 200 x 128 x 1: dB = 0.3910152316093445 (q - 89), which int8 covers from -84.9 to 14.9 dB."""

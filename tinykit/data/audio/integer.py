@@ -11,7 +11,9 @@ from tinykit.data.audio.tables import LOG_BITS, SINE_BITS, WEIGHT_BITS, WINDOW_B
 
 CHUNK_CLIPS = 4  # about 200 frames, whose transforms stay in a core's cache
 FRAME_BITS = 28  # windowed frames are scaled to below 2^28, so that no sum of the transform leaves int32
-QUIET_BITS = 15  # magnitudes of fewer bits are shifted like those of 15, so that the log floor fits 64 bits beside them
+# By `power`: magnitudes of fewer bits are shifted like those of so many, so that the log floor fits 64 bits beside them.
+QUIET_BITS = {1: 15, 2: 28}
+SQUARE_BITS = 12  # that squares lose, so that their weighted sums stay below 2^62; it is 141 dB below a full-scale tone
 
 
 def integer_features(clips: np.ndarray, front_end: FrontEnd) -> np.ndarray:
@@ -46,24 +48,29 @@ def log_mel(frames: np.ndarray, peak: np.ndarray, front_end: FrontEnd) -> np.nda
         int64 [bands, F], Q15; fits int32.
     """
     table = tables(front_end)
-    data, shift = windowed(frames, table)
-    energy = mel_energies(magnitudes(data, front_end, table), front_end, table)
-    # fraction bits of an energy: window and mel weight, the frame's shift, and the transform's division by fft / 2
-    fraction = WINDOW_BITS + WEIGHT_BITS + shift - (front_end.fft.bit_length() - 2)
-    floor = shifted(peak * table.floor, fraction - FLOOR_BITS)
-    return log2_q15(np.maximum(energy + floor, 1), table) - (fraction << LOG_BITS) - log2_q15(peak, table)
+    power = front_end.power
+    data, shift = windowed(frames, table, QUIET_BITS[power])
+    spectrum = squares(data, front_end, table)
+    spectrum = root(spectrum) if power == 1 else (spectrum + (1 << (SQUARE_BITS - 1))) >> SQUARE_BITS
+    energy = mel_energies(spectrum, front_end, table)
+    # fraction bits of an energy: window, the frame's shift, the transform's division by fft / 2, mel weight
+    fraction = WINDOW_BITS + shift - (front_end.fft.bit_length() - 2)
+    fraction = fraction + WEIGHT_BITS if power == 1 else 2 * fraction + WEIGHT_BITS - SQUARE_BITS
+    floor = shifted(peak**power * table.floor, fraction - FLOOR_BITS)
+    logs = log2_q15(np.maximum(energy + floor, 1), table) - (fraction << LOG_BITS) - power * log2_q15(peak, table)
+    return logs + table.gain.astype(np.int64)[:, np.newaxis] if len(table.gain) else logs
 
 
-def windowed(frames: np.ndarray, table: Tables) -> tuple[np.ndarray, np.ndarray]:
-    """Frames times window, each frame shifted so that its largest magnitude has 28 bits (the quietest: left by 13).
+def windowed(frames: np.ndarray, table: Tables, quiet_bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames times window, each shifted so that its largest magnitude has 28 bits (those below `quiet_bits`: as if it had these).
 
     Returns:
-        (int64 [window, F] of magnitude at most 2^28, int64 [F] shift to the left, -18 to 13).
+        (int64 [window, F] of magnitude at most 2^28, int64 [F] shift to the left, -18 to 28 - quiet_bits).
     """
     length = len(frames)
     position = np.arange(length)
     products = frames * table.window.astype(np.int64)[np.minimum(position, length - position)][:, np.newaxis]
-    shift = FRAME_BITS - np.maximum(bit_length(np.abs(products).max(axis=0)), QUIET_BITS)
+    shift = FRAME_BITS - np.maximum(bit_length(np.abs(products).max(axis=0)), quiet_bits)
     return shifted(products, shift), shift
 
 
@@ -123,15 +130,15 @@ def half_transform(re: np.ndarray, im: np.ndarray, cosine: np.ndarray, sine: np.
     return re, im
 
 
-def magnitudes(data: np.ndarray, front_end: FrontEnd, table: Tables) -> np.ndarray:
-    """|X[k]| * 2 / fft of real frames for the bins with a mel weight.
+def squares(data: np.ndarray, front_end: FrontEnd, table: Tables) -> np.ndarray:
+    """(|X[k]| * 2 / fft)^2 of real frames for the bins with a mel weight.
 
     Args:
         data: int64 [window, F], magnitude at most 2^28; zeros follow up to fft.
         front_end, table: what to compute.
 
     Returns:
-        int64 [bins, F], at most 2^30.
+        int64 [bins, F], below 2^61; their sum for a frame is below 2^58.
     """
     half = front_end.fft // 2
     padded = np.zeros((front_end.fft, data.shape[1]), np.int64)
@@ -144,7 +151,7 @@ def magnitudes(data: np.ndarray, front_end: FrontEnd, table: Tables) -> np.ndarr
     odd_re, odd_im = re[k] - re[half - k], im[k] + im[half - k]
     turned_re, turned_im = rotate(odd_re, odd_im, cosine[k][:, np.newaxis], sine[k][:, np.newaxis])
     x_re, x_im = (even_re + turned_im + 1) >> 1, (even_im - turned_re + 1) >> 1
-    return root(x_re * x_re + x_im * x_im)
+    return x_re * x_re + x_im * x_im
 
 
 def root(power: np.ndarray) -> np.ndarray:
@@ -164,7 +171,7 @@ def root(power: np.ndarray) -> np.ndarray:
 
 
 def mel_energies(magnitude: np.ndarray, front_end: FrontEnd, table: Tables) -> np.ndarray:
-    """Sums of the bins' magnitudes with the triangles' weights, int64 [bands, F] from int64 [bins, F]; below 2^57."""
+    """Sums of the bins' magnitudes (or squares) with the triangles' weights, int64 [bands, F] from int64 [bins, F]; below 2^62."""
     rising = magnitude * table.mel_weight.astype(np.int64)[:, np.newaxis]
     falling = (magnitude << WEIGHT_BITS) - rising
     energy = np.zeros((front_end.bands + 2, magnitude.shape[1]), np.int64)

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from tinykit.data.audio.frontend import INT8, FrontEnd, mel
+from tinykit.data.audio.frontend import INT8, FrontEnd
 
 CHUNK_CLIPS = 64
 
 
 def mel_matrix(front_end: FrontEnd) -> np.ndarray:
-    """Triangular weights, float64 [fft / 2 + 1, bands], linear in mel, peak 1, none for the zeroth bin."""
-    bins = mel(np.arange(front_end.fft // 2 + 1) * (front_end.sample_rate / front_end.fft))[:, np.newaxis]
+    """Triangular weights, float64 [fft / 2 + 1, bands], linear in mel or Hz (`on_axis`), peak 1, none for the zeroth bin."""
+    bins = front_end.on_axis(np.arange(front_end.fft // 2 + 1) * (front_end.sample_rate / front_end.fft))[:, np.newaxis]
     edges = front_end.mel_edges()
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     weights = np.maximum(0.0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
@@ -44,13 +44,14 @@ def float_values(clips: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     """
     front_end.check_clips(clips)
     index = np.arange(front_end.frames)[:, np.newaxis] * front_end.stride + np.arange(front_end.window)
-    window, weights = hann(front_end.window), mel_matrix(front_end)
+    window, weights, gain = hann(front_end.window), mel_matrix(front_end), np.log(front_end.band_gain())
     values = np.empty((len(clips), front_end.frames, front_end.output_shape[1]))
     for start in range(0, len(clips), CHUNK_CLIPS):
         part = clips[start : start + CHUNK_CLIPS].astype(np.float64)
         peak = np.maximum(part.max(axis=1), 1.0) if front_end.peak == "clip" else np.full(len(part), 32768.0)
         frames = (part / peak[:, np.newaxis])[:, index] * window
-        logs = np.log(np.abs(np.fft.rfft(frames, front_end.fft)) @ weights + front_end.log_floor)
+        spectrum = np.abs(np.fft.rfft(frames, front_end.fft)) ** front_end.power
+        logs = np.log(spectrum @ weights + front_end.log_floor) + gain
         values[start : start + len(part)] = logs @ dct_matrix(front_end).T if front_end.coefficients else logs
     return values
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tinykit.data.audio.frontend import FLOOR_BITS, LOG_INTERVALS, FrontEnd, mel
+from tinykit.data.audio.frontend import FLOOR_BITS, LOG_INTERVALS, FrontEnd
 from tinykit.data.audio.oracle import dct_matrix, hann
 
 WEIGHT_BITS = 15  # of mel weights
@@ -30,6 +30,7 @@ class Tables:
         matrix: int16 [coefficients or 1, bands or 1], Q`matrix_bits`: DCT (or 1) times ln 2 / scale.
         matrix_bits: as many as keep the largest entry below 2^15.
         floor: log_floor in Q40.
+        gain: int32 [bands], Q15, log2 of the bands' factors; empty where all of them are 1.
     """
 
     window: np.ndarray
@@ -41,10 +42,12 @@ class Tables:
     matrix: np.ndarray
     matrix_bits: int
     floor: int
+    gain: np.ndarray
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """The arrays that a device stores."""
-        return self.window, self.sine, self.mel_band, self.mel_weight, self.log2, self.matrix
+        stored = (self.window, self.sine, self.mel_band, self.mel_weight, self.log2, self.matrix)
+        return (*stored, self.gain) if len(self.gain) else stored
 
 
 @functools.lru_cache(maxsize=8)
@@ -54,6 +57,7 @@ def tables(front_end: FrontEnd) -> Tables:
     first, band, weight = _mel_table(front_end)
     real = (dct_matrix(front_end) if front_end.coefficients else np.ones((1, 1))) * (math.log(2) / front_end.scale)
     bits = _fraction_bits(float(np.abs(real).max()))
+    gain = np.log2(front_end.band_gain()) * (1 << LOG_BITS)
     made = Tables(
         window=_rounded(hann(front_end.window)[: front_end.window // 2 + 1] * (1 << WINDOW_BITS), "int32"),
         sine=_rounded(np.sin(2.0 * np.pi * np.arange(fft // 4 + 1) / fft) * (1 << SINE_BITS), "int32"),
@@ -64,8 +68,9 @@ def tables(front_end: FrontEnd) -> Tables:
         matrix=_rounded(real * 2.0**bits, "int16"),
         matrix_bits=bits,
         floor=round(front_end.log_floor * (1 << FLOOR_BITS)),
+        gain=_rounded(gain[: front_end.bands * bool(gain.any())], "int32"),
     )
-    for array in made.arrays():
+    for array in (*made.arrays(), made.gain):
         array.setflags(write=False)
     return made
 
@@ -76,7 +81,7 @@ def _rounded(values: np.ndarray, dtype: str) -> np.ndarray:
 
 def _mel_table(front_end: FrontEnd) -> tuple[int, np.ndarray, np.ndarray]:
     """First bin, band and weight of the bins that lie strictly between the outer edges; never the zeroth nor the last of the transform."""
-    bins = mel(np.arange(front_end.fft // 2) * (front_end.sample_rate / front_end.fft))
+    bins = front_end.on_axis(np.arange(front_end.fft // 2) * (front_end.sample_rate / front_end.fft))
     edges = front_end.mel_edges()
     inside = np.flatnonzero((bins > edges[0]) & (bins < edges[-1]) & (np.arange(len(bins)) > 0))
     band = np.searchsorted(edges, bins[inside], side="right") - 1

@@ -32,8 +32,8 @@ def read_wav(path: Path, sample_rate: int) -> np.ndarray:
             received = (sound.getnchannels(), 8 * sound.getsampwidth(), sound.getframerate())
             count = sound.getnframes()
             data = sound.readframes(count) if received == (1, 16, sample_rate) else b""
-    except (wave.Error, EOFError, OSError, ValueError, struct.error) as error:
-        raise DataError(f"{path}: cannot be read as a WAV file: {error or type(error).__name__}; copy it again") from error
+    except (wave.Error, EOFError, OSError, ValueError, RuntimeError, struct.error) as error:  # RuntimeError: a chunk beyond the end
+        raise DataError(f"{path}: cannot be read as a WAV file: {str(error) or 'it ends too early'}; copy it again") from error
     if received != (1, 16, sample_rate):
         raise DataError(
             f"{path}: expected 1 channel, 16 bits, {sample_rate} Hz, received {received[0]} channels, {received[1]} bits, "

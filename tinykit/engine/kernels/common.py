@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinykit.engine.call import Argument, Place, Table
+from tinykit.engine.memory import is_packed
 from tinykit.errors import ModelError
 from tinykit.graph import ir
 
@@ -29,6 +30,26 @@ def expect_int8(graph: ir.Graph, op: ir.Op, *tensors: str) -> None:
         if t.dtype != ir.Dtype.INT or t.low < -128 or t.high > 127:
             kind = "float32" if t.dtype == ir.Dtype.FLOAT else f"integers {t.low}..{t.high}"
             raise ModelError(f"op {op.name!r}: the engine's {op.kind} takes int8, tensor {name!r} holds {kind}")
+
+
+def expect_range(graph: ir.Graph, op: ir.Op, low: int, high: int) -> None:
+    """Raises ModelError where results may lie in `low`..`high` and the output is packed and cannot hold them."""
+    y = graph.tensors[op.output]
+    if is_packed(y) and not y.low <= low <= high <= y.high:
+        raise ModelError(f"op {op.name!r}: results {low}..{high} do not fit the {y.bits} bits of {y.name!r}, which holds {y.low}..{y.high}")
+
+
+def limits(graph: ir.Graph, tensor: str) -> tuple[int, int]:
+    """Least and largest stored integer that an operand can hold; those that a constant does hold."""
+    if tensor in graph.constants and graph.constants[tensor].size:
+        return int(graph.constants[tensor].min()), int(graph.constants[tensor].max())
+    return graph.tensors[tensor].low, graph.tensors[tensor].high
+
+
+def expect_copies(graph: ir.Graph, op: ir.Op) -> None:
+    """Raises ModelError where the output cannot hold every element of the inputs."""
+    ranges = [limits(graph, t) for t in op.inputs]
+    expect_range(graph, op, min(low for low, _ in ranges), max(high for _, high in ranges))
 
 
 def operand(graph: ir.Graph, op: ir.Op, tensor: str) -> Argument:

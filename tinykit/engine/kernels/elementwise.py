@@ -8,7 +8,23 @@ from __future__ import annotations
 import numpy as np
 
 from tinykit.engine.call import Argument, Call, Function, Table
-from tinykit.engine.kernels.common import IN, OUT, collapse, expect_int8, indented, integers, nest, operand, reach, row_major, scale
+from tinykit.engine.kernels.common import (
+    IN,
+    OUT,
+    collapse,
+    expect_int8,
+    expect_range,
+    indented,
+    integers,
+    limits,
+    nest,
+    operand,
+    reach,
+    row_major,
+    scale,
+)  # fmt: skip
+from tinykit.engine.memory import is_packed
+from tinykit.engine.packing import packed_call
 from tinykit.errors import ModelError
 from tinykit.graph import ir
 
@@ -41,8 +57,9 @@ def _call(graph: ir.Graph, op: ir.Op, reverse: bool, name: str, body: str, value
         loops.text.replace("@BODY@", indented(body, len(sizes) + 1)),
         support,
     )
-    places = {p: operand(graph, op, t) for p, t in zip("ab", inputs)} | {"out": operand(graph, op, op.output)}
-    return Call(function, {**places, **values, **loops.values})
+    pointed = dict(zip("ab", inputs)) | {"out": op.output}
+    places = {p: operand(graph, op, t) for p, t in pointed.items()}
+    return packed_call(graph, op, Call(function, {**places, **values, **loops.values}), pointed)
 
 
 def _broadcast(shape: tuple[int, ...], rank: int) -> list[int]:
@@ -81,6 +98,7 @@ def _half(multiplier: int, shift: int) -> bool:
 def add_call(graph: ir.Graph, op: ir.Binary, reverse: bool) -> Call:
     """ADD and SUB: one function for both, with a sign."""
     expect_int8(graph, op)
+    expect_range(graph, op, op.act_min, op.act_max)
     signs = (1, -1 if isinstance(op, ir.Sub) else 1)
     exact = [i for i in range(2) if _half(op.multipliers[i], op.shifts[i])]
     reaches = [reach(graph.tensors[t]) for t in op.inputs]
@@ -122,6 +140,7 @@ def _add_general(graph: ir.Graph, op: ir.Binary, reverse: bool) -> Call:
 def mul_call(graph: ir.Graph, op: ir.Mul, reverse: bool) -> Call:
     """MUL."""
     expect_int8(graph, op)
+    expect_range(graph, op, op.act_min, op.act_max)
     a, b = (graph.tensors[t] for t in op.inputs)
     s = scale(op, reach(a) * reach(b), op.multiplier, op.shift, op.rounding)
     values: Values = {
@@ -134,7 +153,10 @@ def mul_call(graph: ir.Graph, op: ir.Mul, reverse: bool) -> Call:
 def extremum_call(graph: ir.Graph, op: ir.Extremum, reverse: bool) -> Call:
     """MINIMUM and MAXIMUM."""
     expect_int8(graph, op)
-    sign = "<" if isinstance(op, ir.Minimum) else ">"
+    low, high = ([end[i] for end in map(lambda t: limits(graph, t), op.inputs)] for i in range(2))
+    least = isinstance(op, ir.Minimum)
+    expect_range(graph, op, min(low) if least else max(low), min(high) if least else max(high))
+    sign = "<" if least else ">"
     return _call(graph, op, reverse, op.kind, f"out[k] = a[i] {sign} b[j] ? a[i] : b[j];", {}, ())
 
 
@@ -142,10 +164,14 @@ def extremum_call(graph: ir.Graph, op: ir.Extremum, reverse: bool) -> Call:
 
 
 def table_call(graph: ir.Graph, op: ir.Table, reverse: bool) -> Call:
-    """A function as 256 entries in flash."""
+    """A function as 256 entries in flash, as one a code where the input is packed."""
     expect_int8(graph, op)
-    values: Values = {"table": Table("c", op.table.astype(np.int8))}
-    return _call(graph, op, reverse, "table", "out[k] = table[a[i] + 128];", values, (), extra=((IN, "table"),))
+    x = graph.tensors[op.inputs[0]]
+    entries = op.table.astype(np.int8)[x.low + 128 : x.high + 129]
+    expect_range(graph, op, int(entries.min()), int(entries.max()))
+    values: Values = {"table": Table("c", entries), **({"base": -x.low} if is_packed(x) else {})}
+    body = f"out[k] = table[a[i] + {'base' if is_packed(x) else '128'}];"
+    return _call(graph, op, reverse, "table", body, values, (), extra=((IN, "table"),))
 
 
 _REQUANTIZE = "out[k] = (int8_t)tk_clamp(@((uint32_t)(a[i] - a_zero), multiplier, shift) + out_zero, act_min, act_max);"

@@ -1,7 +1,8 @@
-"""Operations that move bytes: transpose, strided slice, concatenation, padding.
+"""Operations that move elements: transpose, strided slice, concatenation, padding.
 
-Every one writes its output byte by byte in order (or in reverse order), each byte from at most one byte of an input. Where each comes from
-is found by running the operation on the inputs' element numbers, so that the access is true by construction.
+Every one writes its output byte by byte (a packed one element by element) in order, or in reverse order, each byte from at most one byte
+of an input. Where each comes from is found by running the operation on the inputs' element numbers, so that the access is true by
+construction.
 """
 
 from __future__ import annotations
@@ -12,7 +13,20 @@ import numpy as np
 
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, Place, Table
-from tinykit.engine.kernels.common import IN, OUT, collapse, expect_int8, indented, integers, nest, row_major
+from tinykit.engine.kernels.common import (
+    IN,
+    OUT,
+    collapse,
+    expect_copies,
+    expect_int8,
+    expect_range,
+    indented,
+    integers,
+    nest,
+    row_major,
+)  # fmt: skip
+from tinykit.engine.memory import is_packed
+from tinykit.engine.packing import packed_call, same_codes
 from tinykit.errors import ModelError
 from tinykit.graph import ir
 from tinykit.graph.plan.problem import Access
@@ -24,7 +38,8 @@ def _numbers(graph: ir.Graph, tensor: str) -> np.ndarray:
 
 
 def _width(graph: ir.Graph, op: ir.Op) -> int:
-    """Bytes of an element, the same in all operands."""
+    """Bytes of an element, the same in all operands; elements of fewer than 8 bits and bytes go together."""
+    expect_copies(graph, op)
     widths = {access.element_bytes(graph.tensors[t]) for t in (*op.inputs, op.output)}
     if len(widths) > 1:
         raise ModelError(f"op {op.name!r}: operands of {sorted(widths)} bytes an element")
@@ -80,13 +95,15 @@ def view_call(graph: ir.Graph, op: ir.Transpose | ir.StridedSlice, reverse: bool
     first = loops.values["i_first"]
     values: dict[str, Argument] = {**loops.values, "i_first": begin + (first if isinstance(first, int) else 0)}
     body = indented("out[k] = in[i];", len(sizes) + 1)
+    # volatile: compilers turn the strided loop into words put together from single bytes, ten times the code
+    out = OUT if is_packed(graph.tensors[op.output]) else "volatile int8_t *"
     function = Function(
         "copy" if len(sizes) == 1 else f"copy_{len(sizes)}d",
-        # volatile: compilers turn the strided loop into words put together from single bytes, ten times the code
-        ((IN, "in"), ("volatile int8_t *", "out"), *loops.parameters),
+        ((IN, "in"), (out, "out"), *loops.parameters),
         loops.text.replace("@BODY@", body),
     )
-    return Call(function, {"in": _operand(graph, op, op.inputs[0]), "out": Place(op.output), **values})
+    call = Call(function, {"in": _operand(graph, op, op.inputs[0]), "out": Place(op.output), **values})
+    return packed_call(graph, op, call, {"in": op.inputs[0], "out": op.output}, same_codes(graph, op))
 
 
 # ---------------------------------------------------------------- concatenation
@@ -130,7 +147,8 @@ def concat_call(graph: ir.Graph, op: ir.Concat, reverse: bool) -> Call:
         (*((IN, name) for name in places), (OUT, "out"), *integers(values)),
         indented("\n".join([*lines, "}"]), 1),
     )
-    return Call(function, {**places, "out": Place(op.output), **values})
+    call = Call(function, {**places, "out": Place(op.output), **values})
+    return packed_call(graph, op, call, dict(zip(places, inputs)) | {"out": op.output}, same_codes(graph, op))
 
 
 # ---------------------------------------------------------------- padding
@@ -161,8 +179,11 @@ def pad_call(graph: ir.Graph, op: ir.Pad, reverse: bool) -> Call:
     expect_int8(graph, op)
     if not -128 <= op.value <= 127:
         raise ModelError(f"op {op.name!r}: {op.value} does not fit int8")
+    expect_copies(graph, op)
+    expect_range(graph, op, op.value, op.value)
+    codes = same_codes(graph, op)
     levels = _pad_levels(graph.tensors[op.inputs[0]].shape, op.amounts)
-    values: dict[str, Argument] = {"value": op.value, "step": 1 - 2 * reverse}
+    values: dict[str, Argument] = {"value": op.value - graph.tensors[op.output].low * codes, "step": 1 - 2 * reverse}
     values["i_first"] = graph.tensors[op.inputs[0]].size - 1 if reverse else 0
     values["k_first"] = graph.tensors[op.output].size - 1 if reverse else 0
     row, text = 1, ""
@@ -177,7 +198,7 @@ def pad_call(graph: ir.Graph, op: ir.Pad, reverse: bool) -> Call:
         indented("int32_t i = i_first, k = k_first;\n" + text, 1),
     )
     places: Mapping[str, Argument] = {"in": _operand(graph, op, op.inputs[0]), "out": Place(op.output)}
-    return Call(function, {**places, **values})
+    return packed_call(graph, op, Call(function, {**places, **values}), {"in": op.inputs[0], "out": op.output}, codes)
 
 
 def _pad_level(level: int, inner: str) -> str:

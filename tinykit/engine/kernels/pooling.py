@@ -11,7 +11,21 @@ import numpy as np
 
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function
-from tinykit.engine.kernels.common import IN, OUT, collapse, expect_int8, indented, integers, nest, operand, reach, row_major, scale
+from tinykit.engine.kernels.common import (
+    IN,
+    OUT,
+    collapse,
+    expect_int8,
+    expect_range,
+    indented,
+    integers,
+    nest,
+    operand,
+    reach,
+    row_major,
+    scale,
+)  # fmt: skip
+from tinykit.engine.packing import packed_call
 from tinykit.errors import ModelError
 from tinykit.graph import ir
 from tinykit.graph.plan.problem import Access
@@ -85,6 +99,7 @@ def pool_access(graph: ir.Graph, op: ir.Pool) -> Access:
 def pool_call(graph: ir.Graph, op: ir.Pool, reverse: bool) -> Call:
     """AVERAGE_POOL_2D and MAX_POOL_2D of any window, stride and padding."""
     expect_int8(graph, op)
+    expect_range(graph, op, op.act_min, op.act_max)
     if op.window[0] * op.window[1] >= 1 << 23:
         raise ModelError(f"op {op.name!r}: a window of {op.window} is too large")
     (in_h, in_w, depth), (out_h, out_w, _) = graph.tensors[op.inputs[0]].shape, graph.tensors[op.output].shape
@@ -99,7 +114,14 @@ def pool_call(graph: ir.Graph, op: ir.Pool, reverse: bool) -> Call:
         "act_min": op.act_min, "act_max": op.act_max,
     }  # fmt: skip
     function = Function(op.kind, ((IN, "in"), (OUT, "out"), *integers(values)), _pool_text(isinstance(op, ir.AveragePool)), ("tk_clamp",))
-    return Call(function, {"in": operand(graph, op, op.inputs[0]), "out": operand(graph, op, op.output), **values})
+    return _between(graph, op, function, values)
+
+
+def _between(graph: ir.Graph, op: ir.Op, function: Function, values: Values) -> Call:
+    """The call of a function of one input."""
+    pointed = {"in": op.inputs[0], "out": op.output}
+    call = Call(function, {**{p: operand(graph, op, t) for p, t in pointed.items()}, **values})
+    return packed_call(graph, op, call, pointed)
 
 
 # ---------------------------------------------------------------- mean
@@ -150,7 +172,6 @@ def mean_call(graph: ir.Graph, op: ir.Mean, reverse: bool) -> Call:
         "out_zero": y.zero_point, "act_min": y.low, "act_max": y.high,
     }  # fmt: skip
     finish = f"(int8_t)tk_clamp({s.helper}((uint32_t){{0}}, multiplier, shift) + out_zero, act_min, act_max)"
-    places: Values = {"in": operand(graph, op, op.inputs[0]), "out": operand(graph, op, op.output)}
     groups = [(reduced, [x.shape[a] for a in axes]) for reduced, axes in groupby(range(len(x.shape)), lambda a: a in op.axes)]
     groups = [(reduced, sizes) for reduced, sizes in groups if any(n > 1 for n in sizes)]
     if sum(reduced for reduced, _ in groups) <= 1:
@@ -158,7 +179,7 @@ def mean_call(graph: ir.Graph, op: ir.Mean, reverse: bool) -> Call:
     else:
         name, text, extra = _scattered(x.shape, op.axes, finish)
     function = Function(f"{name}{s.tag}", ((IN, "in"), (OUT, "out"), *integers([*values, *extra])), text, ("tk_clamp", s.helper))
-    return Call(function, {**places, **values, **extra})
+    return _between(graph, op, function, {**values, **extra})
 
 
 def _neighbours(groups: list[tuple[bool, list[int]]]) -> Values:
@@ -209,5 +230,4 @@ def argmax_call(graph: ir.Graph, op: ir.ArgMax, reverse: bool) -> Call:
         raise ModelError(f"op {op.name!r}: the engine's argmax makes int32, tensor {op.output!r} has {y.bits} bits")
     outer, inner = (int(np.prod(part, dtype=np.int64)) for part in (x.shape[: op.axis], x.shape[op.axis + 1 :]))
     values: Values = {"outer": outer, "count": x.shape[op.axis], "inner": inner}
-    function = Function("argmax", ((IN, "in"), (OUT, "out"), *integers(values)), _ARGMAX)
-    return Call(function, {"in": operand(graph, op, op.inputs[0]), "out": operand(graph, op, op.output), **values})
+    return _between(graph, op, Function("argmax", ((IN, "in"), (OUT, "out"), *integers(values)), _ARGMAX), values)

@@ -6,7 +6,9 @@ import numpy as np
 
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function
-from tinykit.engine.kernels.common import IN, OUT, expect_int8, integers, operand
+from tinykit.engine.kernels.common import IN, OUT, expect_int8, expect_range, integers, operand
+from tinykit.engine.memory import is_packed
+from tinykit.engine.packing import packed_call
 from tinykit.errors import ModelError
 from tinykit.graph import ir
 from tinykit.graph.plan.problem import Access
@@ -46,17 +48,18 @@ _SOFTMAX = """\
 
 
 def softmax_access(graph: ir.Graph, op: ir.Softmax) -> Access:
-    """Row by row, forward. In place too: a row is read twice before its first element is written, and then each element just before its
-    own is."""
+    """Row by row, forward. Bytes in place too: a row is read twice before its first element is written, and then each element just before
+    its own is."""
     x = graph.tensors[op.inputs[0]]
-    units = access.rows(x.size // x.channels, x.channels)
-    inputs = access.activations(graph, op)
-    return Access({t: units for t in inputs}, units, in_place=frozenset(inputs))
+    inputs, y = access.activations(graph, op), graph.tensors[op.output]
+    reads, writes = (access.rows(t.size // t.channels, t.channels * access.element_bits(t)) for t in (x, y))
+    return Access({t: reads for t in inputs}, writes, in_place=frozenset(() if is_packed(x) else inputs))
 
 
 def softmax_call(graph: ir.Graph, op: ir.Softmax, reverse: bool) -> Call:
     """SOFTMAX over the last axis, int8 to int8."""
     expect_int8(graph, op)
+    expect_range(graph, op, -128, 127)
     x = graph.tensors[op.inputs[0]]
     if x.channels >= 4096:
         raise ModelError(f"op {op.name!r}: a softmax over {x.channels} elements; the engine's sums hold fewer than 4096")
@@ -69,4 +72,5 @@ def softmax_call(graph: ir.Graph, op: ir.Softmax, reverse: bool) -> Call:
     }  # fmt: skip
     support = ("tk_high", "tk_rolled", "tk_exp", "tk_reciprocal")
     function = Function("softmax", ((IN, "in"), (OUT, "out"), *integers(values)), _SOFTMAX, support)
-    return Call(function, {"in": operand(graph, op, op.inputs[0]), "out": operand(graph, op, op.output), **values})
+    call = Call(function, {"in": operand(graph, op, op.inputs[0]), "out": operand(graph, op, op.output), **values})
+    return packed_call(graph, op, call, {"in": op.inputs[0], "out": op.output})

@@ -7,34 +7,33 @@ Positions are indices, because a pointer must not be stepped beyond its array, n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from textwrap import indent
 
 import numpy as np
 
 from tinykit.engine import access
-from tinykit.engine.call import Argument, Call, Function, PadRow, Place, Table
-from tinykit.engine.kernels.common import expect_int8
+from tinykit.engine.call import Argument, Call, Function, Place, Table
+from tinykit.engine.kernels.common import expect_int8, expect_range, integers
+from tinykit.engine.kernels.narrow import blocks, narrowed, pad_row, rows, weight_format
+from tinykit.engine.memory import is_packed
+from tinykit.engine.packing import width_tag
 from tinykit.engine.requant import Requant, folded_bias, requant
 from tinykit.graph import ir
 from tinykit.graph.plan.problem import Access
 from tinykit.graph.windows import kernel_of
 
-BLOCK = 4
 _INT8 = "const int8_t *"
 
 
-def interleave(weights: np.ndarray) -> np.ndarray:
-    """[out, ...] -> flat: blocks of four output channels side by side, then the channels that are left, one after the other."""
-    flat = weights.reshape(len(weights), -1)
-    whole = len(flat) // BLOCK * BLOCK
-    blocks = flat[:whole].reshape(-1, BLOCK, flat.shape[1]).transpose(0, 2, 1)
-    return np.concatenate([blocks.ravel(), flat[whole:].ravel()])
+def _start(tensor: ir.Tensor, element: int, name: str) -> tuple[Place, dict[str, Argument]]:
+    """Where a kernel begins: a place in the arena, or for a packed tensor, whose element may lie inside a byte, a number besides."""
+    return (Place(tensor.name), {name: element}) if is_packed(tensor) else (Place(tensor.name, element), {})
 
 
-def _reverse_place(graph: ir.Graph, op: ir.Op, reverse: bool) -> Place:
-    """Where the first pixel is written."""
-    y = graph.tensors[op.output]
-    return Place(op.output, access.tensor_bytes(y) - y.channels if reverse else 0)
+def _last_pixel(y: ir.Tensor, reverse: bool) -> int:
+    """The first element of the pixel that is written first."""
+    return y.size - y.channels if reverse else 0
 
 
 # ---------------------------------------------------------------- sums of four output channels at a time
@@ -159,21 +158,23 @@ def _fill(text: str, scale: Requant) -> str:
 
 
 def _common(op: ir.Weighted, x: ir.Tensor, scale: Requant, weights: np.ndarray, places: dict[str, Argument]) -> dict[str, Argument]:
-    return {**places, "weights": Table("w", weights.astype(np.int8).ravel()), "bias": folded_bias(op, x), **scale.arguments}
+    return {**places, "weights": Table("w", weights), "bias": folded_bias(op, x), **scale.arguments}
+
+
+def _function(graph: ir.Graph, op: ir.Weighted, name: str, parameters: Iterable[tuple[str, str]], text: str, scale: Requant) -> Function:
+    """A kernel for the widths of the op's operands."""
+    x, y, form = graph.tensors[op.inputs[0]], graph.tensors[op.output], weight_format(op)
+    text, support = narrowed(text, x, form, y)
+    tag = width_tag(graph, op, form.tag) if support else ""
+    return Function(f"{name}{tag}{scale.tag}", tuple(parameters), _fill(text, scale), (*scale.support, *support))
 
 
 _POINTERS = ((_INT8, "in"), ("int8_t *", "out"), (_INT8, "weights"), ("const int32_t *", "bias"))
 
 
-def _integers(names: str) -> tuple[tuple[str, str], ...]:
-    return tuple(("int32_t", name) for name in names.split())
-
-
 def matmul_call(graph: ir.Graph, op: ir.Conv2D | ir.FullyConnected, reverse: bool) -> Call:
     """A dense layer, or a convolution with a window of one element and no padding."""
-    expect_int8(graph, op)
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    scale = requant(op, x, y)
+    x, y, scale = _operands(graph, op)
     channels, depth = len(op.weights), op.weights[0].size
     if isinstance(op, ir.Conv2D):
         out_h, out_w, _ = y.shape
@@ -190,46 +191,54 @@ def matmul_call(graph: ir.Graph, op: ir.Conv2D | ir.FullyConnected, reverse: boo
         "out_h": out_h, "out_w": out_w, "depth": depth, "channels": channels,
         "in_step": sign * pixel, "row_step": sign * row if out_h > 1 else 0, "out_step": sign * channels,
     }  # fmt: skip
-    places: dict[str, Argument] = {"in": Place(op.inputs[0], start), "out": _reverse_place(graph, op, reverse)}
-    arguments = {**_common(op, x, scale, interleave(op.weights), places), **values}
-    parameters = (*_POINTERS, *scale.parameters, *_integers("out_h out_w depth channels in_step row_step out_step"))
-    return Call(Function(f"matmul{scale.tag}", parameters, _fill(_MATMUL, scale), scale.support), arguments)
+    (source, first), (target, to) = _start(x, start, "from_first"), _start(y, _last_pixel(y, reverse), "to_first")
+    values |= first | to
+    arguments = {**_common(op, x, scale, blocks(op.weights, weight_format(op)), {"in": source, "out": target}), **values}
+    parameters = (*_POINTERS, *scale.parameters, *integers(values))
+    return Call(_function(graph, op, "matmul", parameters, _MATMUL, scale), arguments)
+
+
+def _operands(graph: ir.Graph, op: ir.Weighted) -> tuple[ir.Tensor, ir.Tensor, Requant]:
+    """Input, output and what is between sums and outputs, checked."""
+    expect_int8(graph, op)
+    expect_range(graph, op, op.act_min, op.act_max)
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
+    return x, y, requant(op, x, y)
 
 
 def _window_call(graph: ir.Graph, op: ir.Conv2D | ir.DepthwiseConv2D, reverse: bool, kind: str, inner: str, weights: np.ndarray,
                  extra: dict[str, Argument]) -> Call:  # fmt: skip
-    expect_int8(graph, op)
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    scale = requant(op, x, y)
+    x, y, scale = _operands(graph, op)
     (kernel_h, kernel_w), (in_h, in_w, depth), (out_h, out_w, channels) = kernel_of(op), x.shape, y.shape
     first_y, first_x = -op.padding[0], -op.padding[2]
     sign = -1 if reverse else 1
     if reverse:
         first_y, first_x = first_y + (out_h - 1) * op.stride[0], first_x + (out_w - 1) * op.stride[1]
     values: dict[str, Argument] = {
-        "padding": PadRow(x.zero_point, depth), "in_h": in_h, "in_w": in_w, "depth": depth, "out_h": out_h, "out_w": out_w,
+        "in_h": in_h, "in_w": in_w, "depth": depth, "out_h": out_h, "out_w": out_w,
         "first_y": first_y, "first_x": first_x, "step_y": sign * op.stride[0], "step_x": sign * op.stride[1], "out_step": sign * channels,
         "dilation_h": op.dilation[0], "dilation_w": op.dilation[1], **extra,
     }  # fmt: skip
-    places: dict[str, Argument] = {"in": Place(op.inputs[0]), "out": _reverse_place(graph, op, reverse)}
+    target, to = _start(y, _last_pixel(y, reverse), "to_first")
+    values |= to
+    places: dict[str, Argument] = {"in": Place(x.name), "out": target, "padding": pad_row(op, x, depth)}
     arguments = {**_common(op, x, scale, weights, places), **values}
-    integers = _integers("in_h in_w depth out_h out_w first_y first_x step_y step_x out_step dilation_h dilation_w " + " ".join(extra))
-    parameters = (*_POINTERS, *scale.parameters, (_INT8, "padding"), *integers)
+    parameters = (*_POINTERS, *scale.parameters, (_INT8, "padding"), *integers(values))
     window = f"    enum {{ KERNEL_H = {kernel_h}, KERNEL_W = {kernel_w}, TAPS = {kernel_h * kernel_w} }};\n"
-    body = window + _fill(_WINDOW.replace("@INNER@\n", inner + "\n"), scale)
-    return Call(Function(f"{kind}_{kernel_h}x{kernel_w}{scale.tag}", parameters, body, scale.support), arguments)
+    body = window + _WINDOW.replace("@INNER@\n", inner + "\n")
+    return Call(_function(graph, op, f"{kind}_{kernel_h}x{kernel_w}", parameters, body, scale), arguments)
 
 
 def conv_call(graph: ir.Graph, op: ir.Conv2D, reverse: bool) -> Call:
     """A convolution with any window, stride, dilation and padding."""
     if is_pointwise(op):
         return matmul_call(graph, op, reverse)
-    return _window_call(graph, op, reverse, "conv2d", _CONV_INNER, interleave(op.weights), {"channels": len(op.weights)})
+    return _window_call(graph, op, reverse, "conv2d", _CONV_INNER, blocks(op.weights, weight_format(op)), {"channels": len(op.weights)})
 
 
 def depthwise_call(graph: ir.Graph, op: ir.DepthwiseConv2D, reverse: bool) -> Call:
     """A depthwise convolution; output channel o reads input channel o // depth_multiplier."""
-    weights = op.weights.reshape(-1, op.weights.shape[-1]).T
+    weights = rows(op.weights.reshape(-1, op.weights.shape[-1]).T, weight_format(op))
     if op.depth_multiplier == 1:
         return _window_call(graph, op, reverse, "depthwise", _DEPTHWISE_INNER, weights, {})
     extra: dict[str, Argument] = {"depth_multiplier": op.depth_multiplier}

@@ -51,15 +51,21 @@ class _Demand:
     """Masks of needed channels that only ever grow."""
 
     def __init__(self, graph: ir.Graph, ranges: Ranges) -> None:
-        self.graph, self.ranges, self.changed = graph, ranges, False
+        self.graph, self.ranges = graph, ranges
         self.masks: Masks = {name: np.zeros(t.channels, bool) for name, t in graph.tensors.items()}
+        self._touching: dict[str, list[int]] = {name: [] for name in graph.tensors}
+        for i, op in enumerate(graph.ops):
+            for t in {*op.inputs, op.output}:
+                self._touching[t].append(i)
+        self._stale = set(range(len(graph.ops)))  # ops with a mask that has changed since their rule was applied
 
     def need(self, tensor: str, mask: np.ndarray | bool) -> None:
         """These channels must exist."""
         old = self.masks[tensor]
         new = old | mask
         if (new != old).any():
-            self.masks[tensor], self.changed = new, True
+            self.masks[tensor] = new
+            self._stale.update(self._touching[tensor])
 
     def tie(self, a: str, b: str) -> None:
         """The two tensors have the same channels."""
@@ -67,12 +73,14 @@ class _Demand:
         self.need(b, self.masks[a])
 
     def settle(self) -> None:
-        """Applies every op's rule until nothing changes."""
-        self.changed = True
-        while self.changed:
-            self.changed = False
-            for op in reversed(self.graph.ops):
-                _DEMANDS.get(op.kind, _need_everything)(self, op)
+        """Applies every op's rule until nothing changes. A rule whose masks are as they were has nothing to add, so that the time does
+        not grow with the square of the number of ops."""
+        while self._stale:
+            for i in range(len(self.graph.ops) - 1, -1, -1):
+                if i in self._stale:
+                    self._stale.discard(i)
+                    op = self.graph.ops[i]
+                    _DEMANDS.get(op.kind, _need_everything)(self, op)
 
 
 def _least_channels(op: ir.Op) -> int:

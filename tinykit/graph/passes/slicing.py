@@ -27,10 +27,12 @@ def clear_constant_rows(graph: ir.Graph, ranges: Ranges) -> int:
         rows &= by_row.reshape(len(rows), -1).any(axis=1)
         if not rows.any():
             continue
+        cleared = np.where(rows.reshape(-1, *[1] * (by_row.ndim - 1)), 0, by_row).astype(np.int8)
+        if not ir.weights_fit(cleared, op.weight_bits):  # 2 bits without a 0
+            continue
         # Any accumulator of the interval gives the same output; a clamp that lets one integer through gives it for all of int32.
         bias = np.zeros(len(rows)) if op.act_min == op.act_max else np.clip(0, accumulator.low, accumulator.high)
         op.bias = np.where(rows, bias, op.bias).astype(np.int32)
-        cleared = np.where(rows.reshape(-1, *[1] * (by_row.ndim - 1)), 0, by_row).astype(np.int8)
         op.weights = np.moveaxis(cleared, 0, -1) if isinstance(op, ir.DepthwiseConv2D) else cleared
         changed += int(rows.sum())
     return changed

@@ -46,21 +46,22 @@ def distance(access: Access, tensors: Sequence[str], input_bytes: int, output_by
         buffers are disjoint at the upper ends.
     """
     whole_input, whole_output = round_up(input_bytes, alignment), round_up(output_bytes, alignment)
+    bits = 8 * alignment
     reads = [np.asarray(access.reads[t], dtype=np.int64) for t in tensors]
     writes = np.asarray(access.writes, dtype=np.int64)
     forward = max((_forward(r, writes, access.buffered) for r in reads), default=-_NEVER)
-    reverse = max((_reverse(r, writes, access.buffered) for r in reads), default=-_NEVER) if access.reversible else whole_input
+    reverse = max((_reverse(r, writes, access.buffered) for r in reads), default=-_NEVER) if access.reversible else 8 * whole_input
     return Distance(
-        forward=min(max(round_up(forward, alignment), -whole_input), whole_output),
-        reverse=min(max(round_up(reverse, alignment), -whole_output), whole_input),
+        forward=min(max(round_up(forward, bits) // 8, -whole_input), whole_output),
+        reverse=min(max(round_up(reverse, bits) // 8, -whole_output), whole_input),
         in_place=all(t in access.in_place for t in tensors),
     )
 
 
 def _forward(reads: np.ndarray, writes: np.ndarray, buffered: bool) -> int:
-    """Least I - O: the first byte that a unit reads is not below the end of what was written before it."""
+    """Least I - O in bits: the first bit that a unit reads is not below the end of what was written before it."""
     ends = np.where(writes[:, 1] > writes[:, 0], writes[:, 1], -_NEVER)
-    written = np.maximum.accumulate(ends)  # highest byte written once unit u is done
+    written = np.maximum.accumulate(ends)  # highest bit written once unit u is done
     if buffered:  # the unit itself reads first
         written = np.concatenate(([-_NEVER], written[:-1]))
     used = reads[:, 1] > reads[:, 0]
@@ -68,7 +69,7 @@ def _forward(reads: np.ndarray, writes: np.ndarray, buffered: bool) -> int:
 
 
 def _reverse(reads: np.ndarray, writes: np.ndarray, buffered: bool) -> int:
-    """Least O - I: the end of what a unit reads is not above the lowest byte written before it."""
+    """Least O - I in bits: the end of what a unit reads is not above the lowest byte written before it."""
     starts = np.where(writes[:, 1] > writes[:, 0], writes[:, 0], _NEVER)
     written = np.minimum.accumulate(starts[::-1])[::-1]
     if buffered:

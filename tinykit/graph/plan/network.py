@@ -125,6 +125,8 @@ def _naming_problems(problem: Problem) -> Iterator[str]:
     for tensor, size in problem.sizes.items():
         if size < 0:
             yield f"tensor {tensor!r} has {size} bytes"
+        elif not 0 <= 8 * size - problem.used_bits(tensor) < 8:
+            yield f"tensor {tensor!r} has {size} bytes for {problem.used_bits(tensor)} bits"
     seen: set[str] = set()
     for step in problem.steps:
         if step.name in seen:
@@ -172,7 +174,7 @@ def _access_problems(problem: Problem, step: Step) -> Iterator[str]:
     for tensor, ranges in arrays:
         if ranges.shape != (len(writes), 2) or ranges.dtype.kind not in "iu":
             yield f"ranges of {tensor!r} are {ranges.dtype} {list(ranges.shape)}, expected integers [{len(writes)}, 2]"
-        elif ranges.size and (ranges.min() < 0 or ranges.max() > problem.sizes[tensor] or (ranges[:, 1] < ranges[:, 0]).any()):
-            yield f"ranges of {tensor!r} leave its {problem.sizes[tensor]} bytes, or end before they start"
+        elif ranges.size and (ranges.min() < 0 or ranges.max() > problem.used_bits(tensor) or (ranges[:, 1] < ranges[:, 0]).any()):
+            yield f"ranges of {tensor!r} leave its {problem.used_bits(tensor)} bits, or end before they start"
     if writes.ndim == 2 and (np.diff(writes, axis=0) < 0).any():
         yield f"writes of {step.output!r} do not ascend"

@@ -11,6 +11,9 @@ from tinykit.graph.plan.network import Network
 
 _STATES = 40_000  # sets of finished steps that the exact search visits at most
 _BEAM = 64  # sets of finished steps kept after each step by the heuristic
+_BEAM_WORK = 1 << 23  # beam times steps squared at most: above 362 steps the beam is narrower
+_LEAST_BEAM = 8
+_WORK = 2_000_000  # ways to go on that are looked at before no more orders are searched; counted, so that no plan depends on the machine
 
 Order = tuple[int, ...]
 _Weight = Callable[[int, int, int, int], int]  # (value so far, bytes that the step needs, step, position) -> value
@@ -52,11 +55,13 @@ class OrderSearch:
     """Searches level by level over the sets of steps that can be finished together; for each set, the best way to reach it is kept.
 
     The exact search visits at most `states` sets, enough for about 30 steps of a network's width. The beam search keeps the `beam` best
-    sets after each step.
+    sets after each step, fewer of them in networks of many hundreds of steps. `looked` counts the ways to go on that were looked at.
     """
 
     def __init__(self, network: Network, states: int = _STATES, beam: int = _BEAM) -> None:
-        self.network, self.states, self.beam = network, states, beam
+        steps = len(network.inputs)
+        self.network, self.states, self.looked = network, states, 0
+        self.beam = min(beam, max(_LEAST_BEAM, _BEAM_WORK // max(steps * steps, 1)))
         producer = {b: s for s, b in enumerate(network.outputs)}
         self._before = [sum(1 << producer[b] for b in inputs if b in producer) for inputs in network.inputs]
         self._mortal = [
@@ -100,9 +105,11 @@ class OrderSearch:
 
     def more(self, found: Found, ceiling: int, count: int) -> Iterator[Order]:
         """Up to `count` more orders whose peak is at most `ceiling` bytes, lazily: the smallest sum of needs, then whatever random weights
-        (of a fixed seed) prefer."""
+        (of a fixed seed) prefer. Fewer where so many steps can follow each other in any order that the search takes much work."""
         random = np.random.default_rng(0)
         for n in range(count):
+            if self.looked > _WORK:
+                return
             weight = _by_weight(random.integers(1000, size=(len(found.order),) * 2).tolist()) if n else _by_sum
             result = self.run(ceiling, weight, narrow=not found.exact)
             if result is None:
@@ -127,6 +134,7 @@ class OrderSearch:
                 return None
             if narrow and len(following) > self.beam:
                 following = dict(sorted(following.items(), key=lambda item: (*item[1], item[0]))[: self.beam])
+                origin = {done: origin[done] for done in following}
             visited += len(following)
             level = following
             origins.append(origin)
@@ -149,6 +157,7 @@ class OrderSearch:
             for s, before in enumerate(self._before):
                 if done >> s & 1 or before & ~done:
                     continue
+                self.looked += 1
                 need, left = self.advance(s, done, alive)
                 if need > ceiling:
                     continue

@@ -12,9 +12,10 @@ import numpy as np
 class Access:
     """How a kernel touches its operands, as units that it executes one after the other (pixels of the output, elements, or all at once).
 
-    A unit reads a range of each input and writes a range of the output. Ranges are byte offsets [first, last) from the start of the tensor,
-    hulls of what is touched. Units are listed in the order of ascending output; a kernel with `reversible` can also run them from the last
-    to the first.
+    A unit reads a range of each input and writes a range of the output. Ranges are offsets [first, last) in bits from the start of the
+    tensor, hulls of what is touched: elements of 4 or 2 bits share bytes, and a kernel that writes one leaves its neighbours as they are.
+    Bit 0 is the lowest bit of the first byte. Units are listed in the order of ascending output; a kernel with `reversible` can also run
+    them from the last to the first.
 
     Attributes:
         reads: by input tensor, int64 [units, 2]; an empty range is [0, 0).
@@ -52,6 +53,7 @@ class Problem:
         steps: in an order that is valid.
         inputs: tensors that hold the network's inputs: alive from the start to their last reader; they may be overwritten then.
         outputs: tensors that must be intact at the end.
+        bits: bits that carry something, of the tensors whose last byte is not full.
         aliases: tensor -> tensor whose bytes it shares (a reshape's result); chains are allowed. Steps may name either.
         alignment: of every offset, a power of two.
     """
@@ -62,6 +64,11 @@ class Problem:
     outputs: tuple[str, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
     alignment: int = 4
+    bits: Mapping[str, int] = field(default_factory=dict)
+
+    def used_bits(self, tensor: str) -> int:
+        """Bits of a tensor that carry something: nobody writes or reads those behind them."""
+        return self.bits.get(tensor, 8 * self.sizes[tensor])
 
     def owner(self, tensor: str) -> str:
         """The tensor whose bytes `tensor` is: itself, or the end of its chain of aliases."""

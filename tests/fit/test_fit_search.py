@@ -1,0 +1,105 @@
+"""The loops that make an allocation fit, with a meter whose figures are known."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinykit.fit.best import fit_optimum
+from tinykit.fit.meter import Linked, Planned
+from tinykit.fit.search import fit
+from tinykit.quant.allocation.accounting import step_bits, weight_bytes
+from tinykit.quant.allocation.network import Bits, Network, chain, eight_bits
+from tinykit.quant.allocation.optimum import Prices
+from tinykit.quant.allocation.rule import weight_cuts
+
+
+@dataclass
+class FakeMeter:
+    """An engine that needs a share of what the accounting says, and code besides that grows with the number of widths."""
+
+    network: Network
+    share: float = 0.8
+    code: int = 1000
+    links: list[Bits] = field(default_factory=list)
+
+    def planned(self, bits: Bits) -> Planned:
+        needs = {step.name: int(self.share * -(-step_bits(step, bits) // 8)) for step in self.network.steps}
+        return Planned(max(needs.values()), tuple(sorted(needs, key=lambda name: -needs[name])))
+
+    def linked(self, bits: Bits) -> Linked:
+        self.links.append(bits)
+        return Linked(sum(weight_bytes(self.network, bits)) + self.code + 300 * len(set(bits.weights)), "linked image")
+
+
+def prices_of(network: Network) -> Prices:
+    table = {8: 0.0, 4: 1.0, 2: 3.0}
+    return Prices((table,) * len(network.layers), (table,) * network.groups)
+
+
+sizes = st.integers(50, 5000)
+
+
+@st.composite
+def chains(draw) -> Network:
+    count = draw(st.integers(1, 6))
+    of = lambda n: draw(st.lists(sizes, min_size=n, max_size=n))  # noqa: E731
+    return chain("chain", of(count + 1), of(count), of(count))
+
+
+@settings(max_examples=150, deadline=None)
+@given(chains(), st.one_of(st.none(), st.integers(500, 20_000)), st.one_of(st.none(), st.integers(100, 8000)), st.booleans())
+def test_what_fits_really_fits_and_the_rest_is_said(network, flash, ram, best):
+    meter = FakeMeter(network)
+    found = fit_optimum(network, meter, prices_of(network), flash, ram) if best else fit(network, meter, flash, ram)
+    bits = found.outcome.bits
+    fits = (flash is None or meter.linked(bits).flash <= flash) and (ram is None or meter.planned(bits).ram <= ram)
+    assert found.outcome.feasible == fits
+    least = Bits(tuple(8 if g in network.fixed else 2 for g in range(network.groups)), (2,) * len(network.layers))
+    if not found.outcome.feasible and not best:  # the loop gives up only where nothing is left to halve
+        over_ram = ram is not None and meter.planned(least).ram > ram
+        over_flash = flash is not None and min(meter.linked(b).flash for b in weight_cuts(network, bits)) > flash
+        assert over_ram or over_flash
+
+
+def test_nothing_is_cut_without_need():
+    network = chain("chain", [100, 200, 100], [4000, 5000], [10, 10])
+    for found in (
+        fit(network, FakeMeter(network), 10**6, 10**6),
+        fit_optimum(network, FakeMeter(network), prices_of(network), 10**6, 10**6),
+    ):
+        assert found.outcome.bits == eight_bits(network)
+        assert found.outcome.feasible
+
+
+def test_the_engines_overlap_saves_bits():
+    """The accounting would cut; the engine, which needs half of it, need not."""
+    network = chain("chain", [100, 1000, 100], [40, 50], [10, 10])
+    assert fit(network, FakeMeter(network, share=0.5), None, 600).outcome.bits == eight_bits(network)
+    assert fit(network, FakeMeter(network, share=1.0), None, 600).outcome.bits.groups == (8, 4, 8)
+
+
+def test_the_optimum_cuts_where_it_does_least_harm():
+    network = chain("chain", [100, 100, 100], [4000, 4000], [10, 10])
+    harmless = {8: 0.0, 4: 0.01, 2: 0.02}
+    prices = Prices(({8: 0.0, 4: 1.0, 2: 3.0}, harmless), ({8: 0.0, 4: 9.0, 2: 9.0},) * 3)
+    found = fit_optimum(network, FakeMeter(network), prices, 7700, None)
+    assert found.outcome.bits.weights == (8, 4)
+    assert fit(network, FakeMeter(network), 7700, None).outcome.bits.weights == (4, 8)  # the rule knows sizes only
+
+
+def test_few_images_are_linked():
+    network = chain("chain", [100] * 13, [9000] * 12, [10] * 12)
+    meter = FakeMeter(network)
+    assert fit(network, meter, 40_000, None).outcome.feasible
+    assert len(meter.links) <= 5
+
+
+@pytest.mark.parametrize("best", [False, True])
+def test_infeasible_names_the_figures(best):
+    network = chain("chain", [100, 200, 100], [4000, 5000], [10, 10])
+    meter = FakeMeter(network)
+    found = fit_optimum(network, meter, prices_of(network), 1500, None) if best else fit(network, meter, 1500, None)
+    assert not found.outcome.feasible
+    assert "3,550" in found.outcome.reasons[0]

@@ -1,0 +1,1 @@
+"""Makes a choice of bits fit the engine that is really planned and linked."""

@@ -1,0 +1,108 @@
+"""What the engine takes with a choice of bits: planned RAM, and flash linked for a board or estimated."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tinykit.boards.pipeline import OPTIMIZE, firmware_sources
+from tinykit.boards.table import Board
+from tinykit.boards.toolchain import choose
+from tinykit.engine.estimate import STACK_BYTES, code_estimate
+from tinykit.engine.generate import Engine, build_engine
+from tinykit.engine.memory import random_samples
+from tinykit.errors import BudgetError, ConfigError
+from tinykit.fit.preview import Preview
+from tinykit.quant.allocation.network import Bits
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An engine's RAM.
+
+    Attributes:
+        ram: bytes: the planned arena and an estimate of the stack.
+        peak: the steps at which the arena is full, by name, the fullest first.
+    """
+
+    ram: int
+    peak: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Linked:
+    """An engine's flash.
+
+    Attributes:
+        flash: bytes of weights, tables, code and runtime.
+        source: 'linked image' or 'code estimated'.
+    """
+
+    flash: int
+    source: str
+
+
+class Meter(Protocol):
+    """Measures allocations."""
+
+    def planned(self, bits: Bits) -> Planned:
+        """RAM with these bits."""
+
+    def linked(self, bits: Bits) -> Linked:
+        """Flash with these bits, of a linked image where there is a compiler and it fits the board."""
+
+
+class EngineMeter:
+    """Measures allocations of a network with the planner, the generator and the linker; remembers what it has measured.
+
+    Args:
+        board: what is linked for; None: code is estimated.
+        log: takes a line of progress.
+    """
+
+    def __init__(self, network: Preview, board: Board | None, log: Callable[[str], None] = lambda line: None) -> None:
+        self.network, self.board, self.log = network, board, log
+        self._engines: dict[Bits, Engine] = {}
+        self._linked: dict[Bits, Linked] = {}
+
+    def _engine(self, bits: Bits) -> Engine:
+        if bits not in self._engines:
+            self._engines = {bits: build_engine(self.network.with_bits(bits))}  # the last one only: weights take memory
+        return self._engines[bits]
+
+    def planned(self, bits: Bits) -> Planned:
+        plan = self._engine(bits).plan
+        fullest = sorted(plan.timeline, key=lambda step: -step.least)
+        return Planned(plan.arena_bytes + STACK_BYTES, tuple(step.step for step in fullest))
+
+    def constants(self, bits: Bits) -> int:
+        """Bytes of weights and tables with these bits."""
+        return self._engine(bits).weight_bytes + self._engine(bits).table_bytes
+
+    def linked(self, bits: Bits) -> Linked:
+        if bits not in self._linked:
+            self._linked[bits] = self._link(bits)
+        return self._linked[bits]
+
+    def _link(self, bits: Bits) -> Linked:
+        from tinykit.boards.firmware import build_firmware
+
+        engine = self._engine(bits)
+        estimate = Linked(self.constants(bits) + code_estimate(engine), "code estimated")
+        if self.board is None:
+            return estimate
+        try:
+            tools = choose(None)
+        except ConfigError as error:
+            self.log(f"flash is estimated: {error.problems[0]}")
+            return estimate
+        sources = firmware_sources(engine, random_samples(engine.graph, 1))
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                build = build_firmware(sources, self.board, Path(folder), toolchain=tools, target="bare", optimize=OPTIMIZE[tools.name])
+            except BudgetError:  # it does not fit the board at all: the estimate will do
+                return estimate
+        return Linked(build.sizes.total, "linked image")

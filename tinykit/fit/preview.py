@@ -1,0 +1,74 @@
+"""The engine's graph before anything is trained: right in shapes and bits, with the weights and steps of a network that nobody calibrated.
+
+What a plan and a link cost depends on shapes and widths alone, so that an allocation can be judged in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tinykit.graph import ir
+from tinykit.quant.allocation.network import Bits, Network
+from tinykit.quant.allocation.program import network_of
+from tinykit.quant.convert import InputRange, from_program, tied_program
+from tinykit.quant.lowering import lower
+from tinykit.quant.program import Program
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A network for allocators and for the engine.
+
+    Attributes:
+        network: what allocators see.
+        graph: the integer network with 8 bits everywhere.
+        groups: tensor of the graph -> group.
+    """
+
+    network: Network
+    graph: ir.Graph
+    groups: dict[str, int]
+
+    def with_bits(self, bits: Bits) -> ir.Graph:
+        """The graph with other widths: its values are clamped into them."""
+        graph = self.graph.copy()
+        for name, group in self.groups.items():
+            graph.tensors[name] = _narrow(graph.tensors[name], bits.groups[group])
+        widths = dict(zip((layer.name for layer in self.network.layers), bits.weights, strict=True))
+        graph.ops = [_narrow_op(graph, op, widths.get(op.name, 8)) for op in graph.ops]
+        return graph
+
+
+def preview(program: Program) -> Preview:
+    """What a fused program will be on a board.
+
+    Raises:
+        ModelError: a layer has no exact integer counterpart.
+    """
+    any_range = InputRange(1.0 / 128, 0)
+    graph = lower(from_program(program, any_range), program.name)
+    return Preview(network_of(program), graph, tied_program(program, any_range).index)
+
+
+def _narrow(tensor: ir.Tensor, width: int) -> ir.Tensor:
+    if width == 8 or tensor.dtype != ir.Dtype.INT:
+        return tensor
+    unsigned = tensor.zero_point == -128
+    return replace(tensor, bits=width, qmin=-128 if unsigned else -(1 << (width - 1)), zero_point=-128 if unsigned else 0)
+
+
+def _narrow_op(graph: ir.Graph, op: ir.Op, width: int) -> ir.Op:
+    y = graph.tensors[op.output]
+    changes: dict[str, object] = {}
+    for clamp in ("act_min", "act_max"):
+        if hasattr(op, clamp):
+            changes[clamp] = int(np.clip(getattr(op, clamp), y.low, y.high))
+    if isinstance(op, ir.Weighted):
+        changes |= {"weights": np.clip(op.weights, -(1 << (width - 1)), (1 << (width - 1)) - 1).astype(np.int8), "weight_bits": width}
+    if isinstance(op, ir.Table):
+        changes["table"] = np.clip(op.table, y.low, y.high).astype(op.table.dtype)
+    if isinstance(op, ir.Pad):
+        changes["value"] = y.zero_point
+    return replace(op, **changes) if changes else op  # type: ignore[arg-type]

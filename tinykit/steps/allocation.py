@@ -1,0 +1,247 @@
+"""Which bits the tensors of a network get in a run: by rule, by integer programming, or by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from tinykit import atomic
+from tinykit.errors import BudgetError
+from tinykit.recipe.step import CHECKPOINT, StepContext
+
+if TYPE_CHECKING:
+    import keras
+
+    from tinykit.fit.preview import Preview
+    from tinykit.fit.search import Fitted
+    from tinykit.fit.sensitivity import Probe
+    from tinykit.quant.allocation.network import Bits, Network
+    from tinykit.quant.allocation.optimum import Prices
+    from tinykit.quant.convert import InputRange
+    from tinykit.quant.program import Program
+
+CHOSEN = "bits.json"
+"""In the step's checkpoint: what an interrupted run had chosen."""
+
+ALLOCATION = "allocation.json"
+"""In the step's folder: bits and bytes of every layer, what was tried, three picks; for the report."""
+
+SENSITIVITY_SAMPLES = 256
+
+
+class BitOptions(BaseModel):
+    """Options of steps that choose bits."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    bits: Literal["rule", "optimum"] | dict[str, int] | None = Field(
+        default=None,
+        description="null: 8 everywhere; rule: the memory-driven rule under the budget; optimum: least measured harm under the budget;"
+        " or patterns by hand, NAME for weights and NAME/output for activations, such as {'*': 4, 'conv2d_7': 2, '*/output': 4}",
+    )
+    codebook: Literal["four_levels", "ternary"] = Field(
+        default="four_levels", description="of 2-bit weights: -3, -1, 1, 3, or -1, 0, 1, which runs faster and learns worse"
+    )
+    pick: Literal["quality", "balanced", "compact"] = Field(
+        default="quality",
+        description="with bits: optimum: the least harm that fits the budget, or the fewest bytes at a tenth (balanced) or half (compact)"
+        " of the harm of knowing nothing, before training",
+    )
+    harm_limit: float | None = Field(
+        default=None,
+        gt=0,
+        description="with bits by hand: a tensor that alone changes the outputs by more (nats) at its bits is given twice as many",
+    )
+
+
+def check_bits(model: keras.Model, options: BitOptions, context: StepContext) -> None:
+    """What can be told before anything is trained, whatever the weights will be.
+
+    Raises:
+        BudgetError: the network is too large even with 2 bits everywhere.
+        ConfigError: patterns that name nothing.
+        ModelError: layers without an exact integer counterpart.
+    """
+    from tinykit.fit.meter import EngineMeter
+    from tinykit.fit.preview import preview
+    from tinykit.quant.allocation.network import fewest_bits
+    from tinykit.quant.allocation.pattern import by_pattern
+    from tinykit.quant.fuse import fuse
+    from tinykit.recipe.runner import resolve_budget
+
+    if options.bits is None:
+        return
+    found = preview(fuse(model))
+    if isinstance(options.bits, dict):
+        by_pattern(found.network, options.bits)
+        return
+    least, meter, budget = fewest_bits(found.network), EngineMeter(found, None), resolve_budget(context.config)
+    sizes = (("flash without code", meter.constants(least), budget.flash), ("RAM", meter.planned(least).ram, budget.ram))
+    problems = [
+        f"{context.label}: with 2 bits wherever they are possible the engine takes {used:,} bytes of {name}, of {limit:,}: choose a "
+        "smaller model, or a larger budget"
+        for name, used, limit in sizes
+        if limit is not None and used > limit
+    ]
+    if problems:
+        raise BudgetError(problems)
+
+
+def choose_bits(program: Program, input_range: InputRange, options: BitOptions, context: StepContext) -> Bits | None:
+    """The allocation that the options ask for, None for 8 bits everywhere. An interrupted run goes on with what it had chosen.
+
+    Raises:
+        BudgetError: no allocation fits.
+        ConfigError: patterns that name nothing.
+    """
+    from tinykit.quant.allocation.network import Bits
+
+    if options.bits is None:
+        return None
+    file = context.folder / CHECKPOINT / CHOSEN
+    if file.is_file():
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return Bits(tuple(stored["groups"]), tuple(stored["weights"]))
+    bits = _Choice(program, input_range, options, context).make()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(file, {"groups": list(bits.groups), "weights": list(bits.weights)})
+    return bits
+
+
+class _Choice:
+    """One decision: the network as allocators see it, and the files that tell how it was made."""
+
+    def __init__(self, program: Program, input_range: InputRange, options: BitOptions, context: StepContext) -> None:
+        from tinykit.fit.preview import preview
+
+        self.program, self.input_range, self.options, self.context = program, input_range, options, context
+        self.found: Preview = preview(program)
+        self.network: Network = self.found.network
+
+    def make(self) -> Bits:
+        """The bits; allocation.json is written."""
+        from tinykit.quant.allocation.pattern import by_pattern
+
+        choice: dict[str, Any] = {}
+        if isinstance(self.options.bits, dict):
+            bits = by_pattern(self.network, self.options.bits)
+            if self.options.harm_limit is not None:
+                bits = self._spared(bits)
+        else:
+            bits, choice = self._within_budget()
+        atomic.write_json(self.context.folder / ALLOCATION, {"layers": self._rows(bits), **choice})
+        return bits
+
+    def _within_budget(self) -> tuple[Bits, dict[str, Any]]:
+        from tinykit.boards.table import board
+        from tinykit.fit.best import fit_optimum
+        from tinykit.fit.meter import EngineMeter
+        from tinykit.fit.search import fit
+        from tinykit.recipe.engine import DEFAULT_BOARD
+        from tinykit.recipe.runner import resolve_budget
+
+        log = self.context.log
+        budget, name = resolve_budget(self.context.config), self.context.config.config.budget.board
+        meter = EngineMeter(self.found, board(name if name not in (None, "host") else DEFAULT_BOARD), log)
+        if self.options.bits == "rule":
+            fitted = self._told(fit(self.network, meter, budget.flash, budget.ram, log))
+            return fitted.outcome.bits, {}
+        probe = self._probe()
+        prices = self._prices(probe)
+        fitted = self._told(fit_optimum(self.network, meter, prices, budget.flash, budget.ram, log))
+        return self._picked(fitted, meter, prices, probe, budget)
+
+    def _told(self, fitted: Fitted) -> Fitted:
+        """Says what was found. Raises BudgetError where it does not fit."""
+        bits = fitted.outcome.bits
+        self.context.log(
+            f"bits by {self.options.bits}: weights {' '.join(map(str, bits.weights))}, outputs "
+            f"{' '.join(map(str, bits.activations(self.network)))}; flash {fitted.linked.flash:,} B ({fitted.linked.source}), "
+            f"RAM {fitted.planned.ram:,} B (planned)"
+        )
+        if not fitted.outcome.feasible:
+            raise BudgetError([f"{self.context.label}: {reason}" for reason in fitted.outcome.reasons])
+        return fitted
+
+    def _picked(self, fitted: Fitted, meter: Any, prices: Prices, probe: Probe, budget: Any) -> tuple[Bits, dict[str, Any]]:
+        """The pick that the options ask for, and what else there was."""
+        from tinykit.fit.picks import front, picks
+
+        chosen = fitted.outcome.bits
+        points = front(self.network, prices, probe, meter, chosen, budget.flash, budget.ram, self.context.progress)
+        classes = len(self.context.dataset.class_names) if probe.classification else 1
+        found = picks(points, chosen, classes)
+        for name, point in found.items():
+            mark = " <- trained" if name == self.options.pick else ""
+            self.context.log(
+                f"pick {name}: {point.weight_bytes:,} B of weights, flash {point.flash:,} B, RAM {point.ram:,} B, harm before training "
+                f"{point.harm:.3f}{mark}"
+            )
+        tried = [
+            {"weight_bytes": p.weight_bytes, "flash": p.flash, "ram": p.ram, "harm": p.harm, "fits": p.fits, "bits": list(p.bits.weights),
+             "picks": [name for name, point in found.items() if point is p]}
+            for p in points
+        ]  # fmt: skip
+        harm = "nats" if probe.classification else "share of the variance"
+        result = {"tried": tried, "pick": self.options.pick, "harm": harm, "budget": {"flash": budget.flash, "ram": budget.ram}}
+        return found[self.options.pick].bits, result
+
+    def _probe(self) -> Probe:
+        """The float network and samples of the training split."""
+        from tinykit.fit.sensitivity import Probe
+        from tinykit.quant.convert import from_program
+
+        train = self.context.dataset.train.x
+        count = min(SENSITIVITY_SAMPLES, len(train))
+        chosen = np.sort(np.random.default_rng(self.context.seed).choice(len(train), count, replace=False))
+        samples = np.asarray(self.context.chain.apply(train[chosen]), np.float32)
+        model = from_program(self.program, self.input_range, codebook=self.options.codebook)
+        return Probe(model, samples, self.context.dataset.task == "classification")
+
+    def _prices(self, probe: Probe) -> Prices:
+        """The harm of fewer bits for each tensor alone; kept as sensitivity.json."""
+        from tinykit.fit.sensitivity import sensitivities
+
+        prices = sensitivities(probe, self.network, self.context.progress)
+        self.context.log("measured what fewer bits do to each tensor, on samples of the training split")
+        layers = [layer.name for layer in self.network.layers]
+        outputs = {step.name: dict(prices.groups[step.result.group]) for step in self.network.steps}
+        weights = dict(zip(layers, map(dict, prices.weights), strict=True))
+        atomic.write_json(self.context.folder / "sensitivity.json", {"weights": weights, "outputs": outputs})
+        return prices
+
+    def _spared(self, bits: Bits) -> Bits:
+        """Twice the bits for tensors that do more harm alone than `harm_limit`."""
+        from tinykit.quant.allocation.network import Bits
+
+        prices, limit = self._prices(self._probe()), self.options.harm_limit or 0.0
+        spared = Bits(
+            tuple(_wide_enough(prices.groups[g], width, limit) for g, width in enumerate(bits.groups)),
+            tuple(_wide_enough(prices.weights[i], width, limit) for i, width in enumerate(bits.weights)),
+        )
+        names = [layer.name for layer, a, b in zip(self.network.layers, bits.weights, spared.weights) if a != b]
+        names += [f"{step.name}/output" for step in self.network.steps if bits.of(step.result) != spared.of(step.result)]
+        self.context.log(f"more bits for tensors that change the outputs by more than {limit:g}: {', '.join(names) or 'none'}")
+        return spared
+
+    def _rows(self, bits: Bits) -> list[dict[str, Any]]:
+        """One row a step: bits of weights and output, bytes of weights and output with 8 bits and now."""
+        rows, at = [], {layer.name: i for i, layer in enumerate(self.network.layers)}
+        for step in self.network.steps:
+            width = bits.weights[at[step.name]] if step.name in at else None
+            now = None if width is None else -(-step.weights * width // 8)
+            output = bits.of(step.result)
+            rows.append(
+                {"name": step.name, "weight_bits": width, "weight_bytes_before": step.weights or None, "weight_bytes": now,
+                 "output_bits": output, "output_bytes_before": step.result.elements, "output_bytes": -(-step.result.elements * output // 8)}
+            )  # fmt: skip
+        return rows
+
+
+def _wide_enough(prices: Any, width: int, limit: float) -> int:
+    while width < 8 and prices[width] > limit:
+        width *= 2
+    return width
