@@ -21,7 +21,7 @@ from typing import Any
 
 from absl import flags
 
-from tinykit.boards.table import firmware_boards
+from tinykit.boards.table import DEFAULT_BOARD, firmware_board, firmware_boards
 from tinykit.cli import expect_flags, run_program
 from tinykit.errors import BudgetError, DataError, ParityError
 
@@ -72,10 +72,10 @@ def bench(model: Path, boards: Sequence[str], out: Path, *, simplified: bool = T
     Raises:
         BudgetError, ParityError, ModelError, ConfigError: as `tinykit.compile.compile_model`; a smaller budget is no error here.
     """
-    from tinykit.compile import compile_model, find_target
+    from tinykit.compile import compile_model
 
     for board in boards:
-        find_target(board)  # before hours go into the others
+        firmware_board(board)  # before hours go into the others
     found = []
     for board in boards:
         folder = out / board
@@ -152,7 +152,7 @@ def _summary(report: Mapping[str, Any], before: Mapping[str, Any] | None) -> lis
 def define_flags() -> None:
     """Declares this program's flags."""
     flags.DEFINE_string("model", None, "The .tflite file.")
-    flags.DEFINE_multi_string("board", ["nano33ble"], f"Board to emulate, may be repeated: {', '.join(firmware_boards())}.")
+    flags.DEFINE_multi_string("board", [DEFAULT_BOARD], f"Board to emulate, may be repeated: {', '.join(firmware_boards())}.")
     flags.DEFINE_string("out", None, "Keeps what is built in DIR/<board>. Default: a temporary folder.")
     flags.DEFINE_string("compare", None, "Folder of an earlier result to compare with.")
     flags.DEFINE_enum("toolchain", None, ["gcc", "zig"], "Compiler. Default: arm-none-eabi-gcc where it is installed, else ziglang.")

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from tinykit import atomic
-from tinykit.boards.table import board as find_board
-from tinykit.boards.table import firmware_boards
+from tinykit.boards.table import DEFAULT_BOARD, firmware_board, firmware_boards
 from tinykit.cli import expect_flags, run_program
 from tinykit.config.sizes import format_size, parse_size
 from tinykit.errors import BudgetError, ConfigError
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from tinykit.quant.allocation.rule import Outcome
 
 FLAGS = flags.FLAGS
-DEFAULT_BOARD = "nano33ble"
 
 
 @dataclass(frozen=True)
@@ -60,10 +58,7 @@ def limits_of(board: str | None, flash: str | None, ram: str | None) -> Limits:
     name = board or _smallest_board(sizes.get("flash"), sizes.get("ram"))
     budget = None
     try:
-        found = find_board(name)
-        if found.flash_bytes is None:
-            problems.append(f"--board: {name!r} runs no firmware; name one of {', '.join(firmware_boards())}")
-        budget = found.budget()
+        budget = firmware_board(name).budget()
     except ConfigError as error:
         problems += [f"--board: {p}" for p in error.problems]
     if problems or budget is None:
@@ -81,10 +76,10 @@ def _smallest_board(flash: int | None, ram: int | None) -> str:
     """The default board where the limits are within it, else the first that has as much, else the one with the most flash."""
     names = [DEFAULT_BOARD, *(name for name in firmware_boards() if name != DEFAULT_BOARD)]
     for name in names:
-        found = find_board(name)
+        found = firmware_board(name)
         if (flash or 0) <= (found.flash_bytes or 0) and (ram or 0) <= (found.ram_bytes or 0):
             return name
-    return max(names, key=lambda name: find_board(name).flash_bytes or 0)
+    return max(names, key=lambda name: firmware_board(name).flash_bytes or 0)
 
 
 def family_model(name: str, overrides: Sequence[str]) -> Any:
@@ -220,7 +215,7 @@ def bits(
 
     found = preview(fuse(model))
     rule = allocate(found.network, limits.flash, limits.ram, granularity)
-    fitted = fit(found.network, EngineMeter(found, find_board(limits.board), log), limits.flash, limits.ram, log)
+    fitted = fit(found.network, EngineMeter(found, firmware_board(limits.board), log), limits.flash, limits.ram, log)
     result = report(found.network, limits, granularity, rule, fitted, limits.board)
     return found.network, result, rule.bits, fitted.outcome.bits
 

@@ -17,12 +17,11 @@ from pathlib import Path
 
 from absl import flags
 
-from tinykit.boards.table import Board, firmware_boards
-from tinykit.boards.table import board as find_board
+from tinykit.boards.table import DEFAULT_BOARD, firmware_board, firmware_boards
 from tinykit.cli import expect_flags, run_program
 from tinykit.config.sizes import format_size
 from tinykit.engine.generate import check_name
-from tinykit.errors import BudgetError, ConfigError, ModelError
+from tinykit.errors import BudgetError, ModelError
 from tinykit.graph import ir
 from tinykit.graph.reader import read_tflite
 from tinykit.graph.simplify import simplify
@@ -65,14 +64,6 @@ def read_model(path: Path, simplified: bool = True) -> Model:
     return Model(path, hashlib.sha256(data).hexdigest(), graph, result.graph, str(result.removed))
 
 
-def find_target(name: str) -> Board:
-    """The board of this name. Raises ConfigError: there is none, or it runs no firmware."""
-    board = find_board(name)
-    if board.flash_bytes is None:
-        raise ConfigError(f"board {name!r} runs no firmware; name one of the microcontroller boards: {', '.join(firmware_boards())}")
-    return board
-
-
 def compile_model(
     path: Path,
     board_name: str,
@@ -100,7 +91,7 @@ def compile_model(
     if optimize is not None:
         check_optimize(optimize)  # before an earlier result is given up, as all that follows
     choose(toolchain)
-    board = find_target(board_name)
+    board = firmware_board(board_name)
     model = read_model(path, simplified)
     log(f"{path.name}: {len(model.graph.ops)} ops; simplifier: {model.summary}")
     prefix = check_name(name) if name else None
@@ -132,7 +123,7 @@ def compile_model(
 def define_flags() -> None:
     """Declares this program's flags."""
     flags.DEFINE_string("model", None, "The .tflite file: integers inside, int8 or float32 at its ends.")
-    flags.DEFINE_string("board", "nano33ble", f"Board to build for and to emulate: {', '.join(firmware_boards())}.")
+    flags.DEFINE_string("board", DEFAULT_BOARD, f"Board to build for and to emulate: {', '.join(firmware_boards())}.")
     flags.DEFINE_string("out", None, "Folder for the results; it is made if it is missing.")
     flags.DEFINE_enum("toolchain", None, ["gcc", "zig"], "Compiler. Default: arm-none-eabi-gcc where it is installed, else ziglang.")
     flags.DEFINE_string("optimize", None, "The compiler's level, -O0 to -O3, -Os, -Oz or -Og. Default: -O3 for gcc, -Os for zig.")

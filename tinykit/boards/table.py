@@ -9,7 +9,9 @@ from typing import Any
 
 from tinykit.config.catalogue import check_name
 from tinykit.config.document import parse_yaml
+from tinykit.errors import ConfigError
 
+DEFAULT_BOARD = "nano33ble"
 _BOARDS = "table.yaml"
 
 
@@ -183,3 +185,16 @@ def board(name: str) -> Board:
     """The board called `name`. Raises ConfigError, with the nearest match, if there is none."""
     check_name("board", name, board_names())
     return read_table(_BOARDS)[name]
+
+
+def firmware_board(name: str) -> Board:
+    """The board called `name`, which can be built for. Raises ConfigError: there is none, or it runs no firmware."""
+    found = board(name)
+    if found.flash is None:
+        raise ConfigError(f"board {name!r} runs no firmware; name one of the microcontroller boards: {', '.join(firmware_boards())}")
+    return found
+
+
+def emulated_board(name: str | None) -> Board:
+    """The board that a run's engine is built for and emulated on: a budget's board, or the default where it names none, or the host."""
+    return board(DEFAULT_BOARD if name in (None, "host") else name)

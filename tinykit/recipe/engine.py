@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinykit.boards.table import Budget, board
+from tinykit.boards.table import Budget, emulated_board
 from tinykit.errors import BudgetError
 from tinykit.graph import ir
 from tinykit.recipe.checks import Count
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tinykit.boards.pipeline import Compiled
     from tinykit.engine.generate import Engine
 
-DEFAULT_BOARD = "nano33ble"
 HOST_INNER = 16
 
 
@@ -45,10 +44,6 @@ class EngineResult:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-def _no_progress(done: int, total: int) -> None:
-    """Takes a count of progress and drops it."""
-
-
 def build_and_check(
     graph: ir.Graph,
     board_name: str | None,
@@ -57,7 +52,7 @@ def build_and_check(
     stored: np.ndarray,
     host: Callable[[Engine], Count],
     log: Callable[[str], None],
-    progress: Callable[[int, int], None] = _no_progress,
+    progress: Callable[[int, int], None],
 ) -> EngineResult:
     """Builds the engine of `graph` into folder/engine and folder/firmware.elf and proves it.
 
@@ -71,7 +66,7 @@ def build_and_check(
     from tinykit.boards.pipeline import compile_graph, cycles_source, layer_table
     from tinykit.engine.generate import build_engine
 
-    target = board(board_name if board_name not in (None, "host") else DEFAULT_BOARD)
+    target = emulated_board(board_name)
     result = EngineResult()
     try:
         compiled = compile_graph(graph, target, folder, inputs=stored, budget=budget, log=log, progress=progress, parity_error=False)

@@ -136,16 +136,15 @@ class _Choice:
         return bits
 
     def _within_budget(self) -> tuple[Bits, dict[str, Any]]:
-        from tinykit.boards.table import board
+        from tinykit.boards.table import emulated_board
         from tinykit.fit.best import fit_optimum
         from tinykit.fit.meter import EngineMeter
         from tinykit.fit.search import fit
-        from tinykit.recipe.engine import DEFAULT_BOARD
         from tinykit.recipe.runner import resolve_budget
 
         log = self.context.log
-        budget, name = resolve_budget(self.context.config), self.context.config.config.budget.board
-        meter = EngineMeter(self.found, board(name if name not in (None, "host") else DEFAULT_BOARD), log)
+        budget = resolve_budget(self.context.config)
+        meter = EngineMeter(self.found, emulated_board(self.context.config.config.budget.board), log)
         if self.options.bits == "rule":
             fitted = self._told(fit(self.network, meter, budget.flash, budget.ram, log))
             return fitted.outcome.bits, {}
