@@ -22,7 +22,7 @@ from tinykit.boards.table import board, firmware_boards
 from tinykit.cli import expect_flags, run_program
 from tinykit.compile import Model, read_model
 from tinykit.config.sizes import format_size
-from tinykit.engine.estimate import STACK_BYTES, code_estimate
+from tinykit.engine.estimate import STACK_BYTES, code_estimate, ram_bytes
 from tinykit.engine.generate import Engine, build_engine
 from tinykit.errors import ConfigError
 from tinykit.export.tables import shape_text
@@ -73,7 +73,7 @@ def _flash(engine: Engine) -> dict[str, Any]:
 
 
 def _ram(engine: Engine) -> dict[str, Any]:
-    return {"total": engine.plan.arena_bytes + STACK_BYTES, "arena": engine.plan.arena_bytes, "stack": STACK_BYTES,
+    return {"total": ram_bytes(engine.plan), "arena": engine.plan.arena_bytes, "stack": STACK_BYTES,
             "source": "arena planned, stack estimated"}  # fmt: skip
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tinykit.engine.generate import Engine
-from tinykit.engine.lower import folded, plan_problem
+from tinykit.engine.lower import planned
 from tinykit.graph import ir
-from tinykit.graph.plan.planner import make_plan
+from tinykit.graph.plan.problem import Plan
 
 STACK_BYTES = 400
 """Stack of an inference; the MLPerf Tiny reference models use 172 to 392 bytes (`benchmarks/engine.md`)."""
@@ -14,13 +14,18 @@ STACK_BYTES = 400
 _CODE_BASE, _CODE_FUNCTION, _CODE_CALL = 800, 650, 48
 
 
+def ram_bytes(plan: Plan) -> int:
+    """Bytes of RAM: the planned arena, with input and output in it, and an estimate of the stack."""
+    return plan.arena_bytes + STACK_BYTES
+
+
 def ram_estimate(graph: ir.Graph) -> int:
-    """Bytes of RAM: the planned arena, with input and output in it, and an estimate of the stack.
+    """`ram_bytes` of a graph's plan.
 
     Raises:
-        ModelError: an op has no kernel.
+        ModelError: an op has no kernel, or the graph is malformed.
     """
-    return make_plan(plan_problem(folded(graph))).arena_bytes + STACK_BYTES
+    return ram_bytes(planned(graph)[2])
 
 
 def code_estimate(engine: Engine) -> int:

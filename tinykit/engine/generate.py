@@ -11,13 +11,12 @@ import numpy as np
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, PadRow, Place, Table
 from tinykit.engine.ctext import array, comment, float_literal
-from tinykit.engine.lower import executed, folded, plan_problem
+from tinykit.engine.lower import executed, planned
 from tinykit.engine.memory import is_packed, last_mask
 from tinykit.engine.registry import kernel
 from tinykit.engine.support import HELPERS
 from tinykit.errors import ModelError
 from tinykit.graph import costs, ir
-from tinykit.graph.plan.planner import make_plan
 from tinykit.graph.plan.problem import Plan, Problem
 
 _KERNEL_MACRO = """\
@@ -110,10 +109,7 @@ def build_engine(graph: ir.Graph, name: str | None = None) -> Engine:
     Raises:
         ModelError: an op has no kernel, or the graph is malformed.
     """
-    graph.validate()
-    graph = folded(graph)
-    problem = plan_problem(graph)
-    return generate(graph, problem, make_plan(problem), c_identifier(name or graph.name))
+    return generate(*planned(graph), c_identifier(name or graph.name))
 
 
 def generate(graph: ir.Graph, problem: Problem, plan: Plan, name: str) -> Engine:

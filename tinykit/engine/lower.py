@@ -1,4 +1,4 @@
-"""From a graph to the planner's problem: buffers, kernels' accesses, aliases."""
+"""From a graph to the planner's problem (buffers, kernels' accesses, aliases) and to its plan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from tinykit.engine.memory import dtype, is_packed
 from tinykit.engine.registry import kernel
 from tinykit.errors import ModelError
 from tinykit.graph import ir, reference
-from tinykit.graph.plan.problem import Problem, Step
+from tinykit.graph.plan.planner import make_plan
+from tinykit.graph.plan.problem import Plan, Problem, Step
+
+
+def planned(graph: ir.Graph) -> tuple[ir.Graph, Problem, Plan]:
+    """What an engine is generated from: the folded graph, the planner's problem and its plan.
+
+    Raises:
+        ModelError: an op has no kernel, or the graph is malformed.
+    """
+    graph.validate()
+    graph = folded(graph)
+    problem = plan_problem(graph)
+    return graph, problem, make_plan(problem)
 
 
 def executed(graph: ir.Graph) -> list[ir.Op]:

@@ -11,11 +11,14 @@ from typing import Protocol
 from tinykit.boards.pipeline import OPTIMIZE, firmware_sources
 from tinykit.boards.table import Board
 from tinykit.boards.toolchain import choose
-from tinykit.engine.estimate import STACK_BYTES, code_estimate
-from tinykit.engine.generate import Engine, build_engine
+from tinykit.engine import lower
+from tinykit.engine.estimate import code_estimate, ram_bytes
+from tinykit.engine.generate import Engine, c_identifier, generate
 from tinykit.engine.memory import random_samples
 from tinykit.errors import BudgetError, ConfigError
 from tinykit.fit.preview import Preview
+from tinykit.graph import ir
+from tinykit.graph.plan.problem import Plan, Problem
 from tinykit.quant.allocation.network import Bits
 
 
@@ -65,18 +68,25 @@ class EngineMeter:
 
     def __init__(self, network: Preview, board: Board | None, log: Callable[[str], None] = lambda line: None) -> None:
         self.network, self.board, self.log = network, board, log
+        self._plans: dict[Bits, tuple[ir.Graph, Problem, Plan]] = {}  # the last one only, as of engines: weights take memory
         self._engines: dict[Bits, Engine] = {}
         self._linked: dict[Bits, Linked] = {}
 
+    def _plan(self, bits: Bits) -> tuple[ir.Graph, Problem, Plan]:
+        if bits not in self._plans:
+            self._plans = {bits: lower.planned(self.network.with_bits(bits))}
+        return self._plans[bits]
+
     def _engine(self, bits: Bits) -> Engine:
         if bits not in self._engines:
-            self._engines = {bits: build_engine(self.network.with_bits(bits))}  # the last one only: weights take memory
+            graph, problem, plan = self._plan(bits)
+            self._engines = {bits: generate(graph, problem, plan, c_identifier(graph.name))}
         return self._engines[bits]
 
     def planned(self, bits: Bits) -> Planned:
-        plan = self._engine(bits).plan
+        _, _, plan = self._plan(bits)
         fullest = sorted(plan.timeline, key=lambda step: -step.least)
-        return Planned(plan.arena_bytes + STACK_BYTES, tuple(step.step for step in fullest))
+        return Planned(ram_bytes(plan), tuple(step.step for step in fullest))
 
     def constants(self, bits: Bits) -> int:
         """Bytes of weights and tables with these bits."""
