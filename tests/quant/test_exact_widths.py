@@ -13,7 +13,7 @@ from tinykit.quant.allocation.program import network_of
 from tinykit.quant.calibrate import calibrate, correct_biases
 from tinykit.quant.convert import InputRange, from_program
 from tinykit.quant.fuse import fuse
-from tinykit.quant.weighted import best_weight_steps
+from tinykit.quant.grid import best_weight_steps
 from tinykit.verify.compare import compare_tflm
 
 L = keras.layers

@@ -9,9 +9,9 @@ from networks import L, image_network, mismatches, quantized, samples, shake
 from tinykit.graph import reference
 from tinykit.quant.calibrate import best_range, calibrate
 from tinykit.quant.convert import InputRange, build_quantized
+from tinykit.quant.grid import best_weight_steps
 from tinykit.quant.lowering import lower
 from tinykit.quant.model import stored_numpy
-from tinykit.quant.weighted import best_weight_steps
 
 
 def test_file_round_trip_keeps_every_integer(tmp_path):

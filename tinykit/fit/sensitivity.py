@@ -17,8 +17,8 @@ import numpy as np
 from tinykit.quant.allocation.network import WIDTHS, Bits, Network
 from tinykit.quant.allocation.optimum import Prices
 from tinykit.quant.calibrate import best_range
+from tinykit.quant.grid import nearest_integers, weight_grid
 from tinykit.quant.model import QuantizedModel
-from tinykit.quant.weighted import best_weight_steps
 
 _VALUES = 1 << 16  # of a tensor that its step is fitted to
 
@@ -100,12 +100,9 @@ class Probe:
         layer = self.model.weighted_layers()[index]
         before = np.asarray(layer.v)
         kernel = before * np.asarray(layer.unit)
-        flat = kernel.reshape(-1, kernel.shape[-1]) if layer.per_channel else kernel.reshape(-1, 1)
-        odd = width == 2 and layer.codebook == "four_levels"
-        level = 3 if odd else (1 << (width - 1)) - 1
-        step = best_weight_steps(flat, level, odd)
-        units = 2 * np.floor(kernel / step / 2) + 1 if odd else np.floor(kernel / step + 0.5)
-        layer.v.assign(np.clip(units, -level, level) * step / np.asarray(layer.unit))
+        step = layer.best_steps(kernel, width)
+        integers = nearest_integers(kernel / step, *weight_grid(width, layer.codebook))
+        layer.v.assign(integers * step / np.asarray(layer.unit))
         return before
 
     def _round_activations(self, group: int, width: int) -> None:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tinykit.graph import build, ir
 from tinykit.quant.arithmetic import requantize, round_half_up, short_scale, to_float64
+from tinykit.quant.grid import best_weight_steps, weight_grid
 from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, edges, emit_activated, pad_plane, pair
 from tinykit.quant.quantizer import LARGEST_STEP, SMALLEST_STEP, QValue, TensorQuantizer
 
@@ -77,12 +78,12 @@ class Weighted(QLayer):
     @property
     def odd(self) -> bool:
         """Whether the integer weights are the odd numbers only."""
-        return self.weight_bits == 2 and self.codebook == "four_levels"
+        return weight_grid(self.weight_bits, self.codebook)[1]
 
     @property
     def level(self) -> int:
         """Largest integer weight; the grid is symmetric."""
-        return 3 if self.odd else (1 << (self.weight_bits - 1)) - 1
+        return weight_grid(self.weight_bits, self.codebook)[0]
 
     def _on_grid(self, x: tf.Tensor) -> tf.Tensor:
         """Real multiples of the step -> the nearest integers of the grid, with a straight-through gradient inside its range."""
@@ -134,10 +135,13 @@ class Weighted(QLayer):
         largest:
         its bias would leave 32 bits otherwise."""
         w = np.asarray(self.v * self.unit)
-        flat = w.reshape(-1, w.shape[-1]) if self.per_channel else w.reshape(-1, 1)
-        step = best_weight_steps(flat, self.level, self.odd)
+        step = self.best_steps(w, self.weight_bits)
         floor = max(1e-3 * float(np.abs(w).max(initial=0.0)) / self.level, 1e-9)
         self.log_step.assign(np.log(np.maximum(step, floor)))
+
+    def best_steps(self, kernel: np.ndarray, bits: int) -> np.ndarray:
+        """The steps of least squared error for weights of the kernel's shape at `bits` bits: float32 [out] or [1]."""
+        return best_weight_steps(kernel.reshape(-1, kernel.shape[-1] if self.per_channel else 1), *weight_grid(bits, self.codebook))
 
     def real(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         return REAL_ACTIVATIONS[self.activation](self.accumulate(inputs[0], self.kernel()) + self.bias())
@@ -338,18 +342,3 @@ class QDense(Weighted):
         p = self.parameters(inputs[0], output)
         p["weights"] = np.ascontiguousarray(p["weights"].T)
         return ir.FullyConnected(**p)
-
-
-def best_weight_steps(flat: np.ndarray, level: int, odd: bool = False) -> np.ndarray:
-    """Step per column of `flat` [K, channels] that minimises the squared error of the symmetric grid -level..level (of its odd numbers
-    where `odd`), by a search over 60 clipping ratios. Float32 [channels]; a column of zeros gets the smallest step."""
-    largest = np.abs(flat).max(axis=0) + 1e-12
-    lowest = 0.8 if level > 7 else 0.2
-    best, error = largest / level, np.full(largest.shape, np.inf)
-    for ratio in np.linspace(lowest, 1.02, 60):
-        step = largest * ratio / level
-        units = 2 * np.floor(flat / step / 2) + 1 if odd else np.floor(flat / step + 0.5)
-        rounded = np.clip(units, -level, level) * step
-        e = ((rounded - flat) ** 2).sum(axis=0)
-        best, error = np.where(e < error, step, best), np.minimum(e, error)
-    return best.astype(np.float32)
