@@ -15,6 +15,7 @@ from tinykit.quant.allocation.program import network_of
 from tinykit.quant.convert import InputRange, from_program, tied_program
 from tinykit.quant.lowering import lower
 from tinykit.quant.program import Program
+from tinykit.quant.quantizer import least_stored
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _narrow(tensor: ir.Tensor, width: int) -> ir.Tensor:
     if width == 8 or tensor.dtype != ir.Dtype.INT:
         return tensor
     unsigned = tensor.zero_point == -128
-    return replace(tensor, bits=width, qmin=-128 if unsigned else -(1 << (width - 1)), zero_point=-128 if unsigned else 0)
+    return replace(tensor, bits=width, qmin=least_stored(width, not unsigned), zero_point=-128 if unsigned else 0)
 
 
 def _narrow_op(graph: ir.Graph, op: ir.Op, width: int) -> ir.Op:

@@ -19,6 +19,7 @@ from tinykit.quant.allocation.optimum import Prices
 from tinykit.quant.calibrate import best_range
 from tinykit.quant.grid import nearest_integers, weight_grid
 from tinykit.quant.model import QuantizedModel
+from tinykit.quant.quantizer import least_stored
 
 _VALUES = 1 << 16  # of a tensor that its step is fitted to
 
@@ -109,7 +110,7 @@ class Probe:
         """Switches the rounding of one group on."""
         quantizer = self.model.quantizers[group]
         if (group, width) not in self._known:
-            low = -(1 << (width - 1)) if quantizer.signed else 0
+            low = least_stored(width, quantizer.signed)
             high = low + (1 << width) - 1
             scale, zero = best_range(self._values()[group], low, high, quantizer.signed, quantizer.max_real)
             self._known[group, width] = (scale, float(low - zero), float(high - zero))

@@ -14,6 +14,11 @@ from tinykit.quant.arithmetic import short_scale, straight_through
 SMALLEST_STEP, LARGEST_STEP = 1e-12, 1e6
 
 
+def least_stored(bits: int, signed: bool) -> int:
+    """Least stored integer of a tensor: a sub-byte one starts at -128 when it is unsigned, and is centred on 0 when it is signed."""
+    return -(1 << (bits - 1)) if signed else -128
+
+
 @dataclass
 class QValue:
     """A tensor on its way through the integer network.
@@ -62,8 +67,8 @@ class TensorQuantizer(keras.layers.Layer):
 
     @property
     def low(self) -> int:
-        """Least stored integer. A sub-byte tensor starts at -128 when it is unsigned, and is centred on 0 when it is signed."""
-        return -128 if not self.signed else -(1 << (self.bits - 1))
+        """Least stored integer."""
+        return least_stored(self.bits, self.signed)
 
     @property
     def high(self) -> int:
