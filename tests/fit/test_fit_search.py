@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tinykit.fit.best import fit_optimum
 from tinykit.fit.meter import Linked, Planned
 from tinykit.fit.search import fit
-from tinykit.quant.allocation.accounting import step_bits, weight_bytes
+from tinykit.quant.allocation.accounting import step_bits, total_weight_bytes
 from tinykit.quant.allocation.network import Bits, Network, chain, eight_bits
 from tinykit.quant.allocation.optimum import Prices
 from tinykit.quant.allocation.rule import weight_cuts
@@ -30,7 +30,7 @@ class FakeMeter:
 
     def linked(self, bits: Bits) -> Linked:
         self.links.append(bits)
-        return Linked(sum(weight_bytes(self.network, bits)) + self.code + 300 * len(set(bits.weights)), "linked image")
+        return Linked(total_weight_bytes(self.network, bits) + self.code + 300 * len(set(bits.weights)), "linked image")
 
 
 def prices_of(network: Network) -> Prices:

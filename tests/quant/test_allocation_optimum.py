@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinykit.errors import ConfigError
-from tinykit.quant.allocation.accounting import peak_bytes, weight_bytes
+from tinykit.quant.allocation.accounting import peak_bytes, total_weight_bytes
 from tinykit.quant.allocation.network import WIDTHS, Bits, chain
 from tinykit.quant.allocation.optimum import Limits, Prices, optimum
 from tinykit.quant.allocation.pattern import by_pattern
@@ -49,7 +49,7 @@ def test_nothing_within_the_limits_is_better(problem):
 def within(network, bits, limits) -> bool:
     cost = sum(costs[w] for costs, w in zip(limits.costs, bits.weights, strict=True))
     return (
-        (limits.weight_bytes is None or sum(weight_bytes(network, bits)) <= limits.weight_bytes)
+        (limits.weight_bytes is None or total_weight_bytes(network, bits) <= limits.weight_bytes)
         and (limits.ram is None or peak_bytes(network, bits) <= limits.ram)
         and (limits.cost is None or cost <= limits.cost)
     )

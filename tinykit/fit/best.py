@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tinykit.fit.meter import Meter
 from tinykit.fit.search import Fitted
-from tinykit.quant.allocation.accounting import peak_bytes, weight_bytes
+from tinykit.quant.allocation.accounting import peak_bytes, total_weight_bytes
 from tinykit.quant.allocation.network import Bits, Network, eight_bits
 from tinykit.quant.allocation.optimum import Limits, Prices, optimum
 from tinykit.quant.allocation.rule import Outcome
@@ -54,7 +54,7 @@ def _limits(
 ) -> tuple[int | None, int | None]:
     """(weight bytes, peak) to ask for next, never more than before, from what `bits` really takes."""
     if flash is not None:
-        beside = meter.linked(bits).flash - sum(weight_bytes(network, bits))
+        beside = meter.linked(bits).flash - total_weight_bytes(network, bits)
         room = max(flash - beside, 1)
         weights = room if weights is None else min(room, weights)
     if ram is not None:

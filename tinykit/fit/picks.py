@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from tinykit.fit.meter import Meter
 from tinykit.fit.sensitivity import Probe
-from tinykit.quant.allocation.accounting import peak_bytes, weight_bytes
-from tinykit.quant.allocation.network import Bits, Network, eight_bits
+from tinykit.quant.allocation.accounting import peak_bytes, total_weight_bytes
+from tinykit.quant.allocation.network import Bits, Network, eight_bits, fewest_bits
 from tinykit.quant.allocation.optimum import Limits, Prices, optimum
 
 POINTS = 20
@@ -52,10 +52,7 @@ def front(
     Args:
         chosen: what fits the budget best: its peak is the RAM limit of the others.
     """
-    whole, least = (
-        sum(weight_bytes(network, eight_bits(network))),
-        sum(weight_bytes(network, Bits(chosen.groups, (2,) * len(chosen.weights)))),
-    )
+    whole, least = (total_weight_bytes(network, bits) for bits in (eight_bits(network), fewest_bits(network)))
     tried = {chosen: None, eight_bits(network): None}
     peak = peak_bytes(network, chosen) if ram is not None else None
     for i in range(POINTS):
@@ -63,10 +60,10 @@ def front(
         outcome = optimum(network, prices, Limits(limit, peak))
         if outcome.feasible:
             tried[outcome.bits] = None
-    beside = meter.linked(chosen).flash - sum(weight_bytes(network, chosen))
+    beside = meter.linked(chosen).flash - total_weight_bytes(network, chosen)
     points = []
     for number, bits in enumerate(tried, 1):
-        size = sum(weight_bytes(network, bits))
+        size = total_weight_bytes(network, bits)
         used_flash, used_ram = beside + size, meter.planned(bits).ram
         fits = (flash is None or used_flash <= flash) and (ram is None or used_ram <= ram)
         points.append(Point(bits, probe.with_bits(bits), size, used_flash, used_ram, fits or bits == chosen))

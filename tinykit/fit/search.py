@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinykit.fit.meter import Linked, Meter, Planned
-from tinykit.quant.allocation.accounting import weight_bytes
+from tinykit.quant.allocation.accounting import total_weight_bytes
 from tinykit.quant.allocation.network import Bits, Network, eight_bits
 from tinykit.quant.allocation.rule import Outcome, halve_group, target_of, weight_cuts
 
@@ -68,14 +68,14 @@ def _fit_ram(network: Network, meter: Meter, bits: Bits, ram: int, log: Callable
 def _fit_flash(network: Network, meter: Meter, bits: Bits, flash: int, log: Callable[[str], None]) -> tuple[Bits, str]:
     """The first of the rule's cuts whose image fits. Between two images only the weights change much, and these are counted."""
     last = meter.linked(bits).flash
-    beside = last - sum(weight_bytes(network, bits))
+    beside = last - total_weight_bytes(network, bits)
     for cut in weight_cuts(network, bits):
         bits = cut
-        if beside + sum(weight_bytes(network, bits)) > flash + _DOUBT:
+        if beside + total_weight_bytes(network, bits) > flash + _DOUBT:
             continue
         last = meter.linked(bits).flash
         if last <= flash:
             return bits, ""
-        beside = last - sum(weight_bytes(network, bits))
+        beside = last - total_weight_bytes(network, bits)
         log(f"flash {last:,} of {flash:,} bytes")
     return bits, f"the engine needs {meter.linked(bits).flash:,} bytes of flash with 2 bits for every weight, of {flash:,}"

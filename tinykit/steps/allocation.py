@@ -228,14 +228,16 @@ class _Choice:
 
     def _rows(self, bits: Bits) -> list[dict[str, Any]]:
         """One row a step: bits of weights and output, bytes of weights and output with 8 bits and now."""
+        from tinykit.quant.allocation.accounting import packed_bytes
+
         rows, at = [], {layer.name: i for i, layer in enumerate(self.network.layers)}
         for step in self.network.steps:
             width = bits.weights[at[step.name]] if step.name in at else None
-            now = None if width is None else -(-step.weights * width // 8)
-            output = bits.of(step.result)
+            now = None if width is None else packed_bytes(step.weights, width)
+            output, elements = bits.of(step.result), step.result.elements
             rows.append(
                 {"name": step.name, "weight_bits": width, "weight_bytes_before": step.weights or None, "weight_bytes": now,
-                 "output_bits": output, "output_bytes_before": step.result.elements, "output_bytes": -(-step.result.elements * output // 8)}
+                 "output_bits": output, "output_bytes_before": elements, "output_bytes": packed_bytes(elements, output)}
             )  # fmt: skip
         return rows
 

@@ -28,9 +28,19 @@ def peak_bytes(network: Network, bits: Bits) -> int:
     return max((-(-step_bits(step, bits) // 8) for step in network.steps), default=0)
 
 
+def packed_bytes(elements: int, width: int) -> int:
+    """Bytes of a packed tensor of `width` bits an element."""
+    return -(-elements * width // 8)
+
+
 def weight_bytes(network: Network, bits: Bits) -> list[int]:
     """Bytes of each layer's packed weights."""
-    return [-(-layer.weights * width // 8) for layer, width in zip(network.layers, bits.weights, strict=True)]
+    return [packed_bytes(layer.weights, width) for layer, width in zip(network.layers, bits.weights, strict=True)]
+
+
+def total_weight_bytes(network: Network, bits: Bits) -> int:
+    """Bytes of all packed weights."""
+    return sum(weight_bytes(network, bits))
 
 
 def constant_bytes(network: Network, bits: Bits, granularity: Granularity) -> list[int]:
@@ -54,4 +64,4 @@ def constant_bytes(network: Network, bits: Bits, granularity: Granularity) -> li
 
 def flash_bytes(network: Network, bits: Bits, granularity: Granularity) -> int:
     """Flash: weights and constants, in bytes, without code."""
-    return sum(weight_bytes(network, bits)) + sum(constant_bytes(network, bits, granularity))
+    return total_weight_bytes(network, bits) + sum(constant_bytes(network, bits, granularity))

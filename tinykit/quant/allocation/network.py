@@ -71,6 +71,10 @@ class Network:
         """The steps with weights: the layers of the literature."""
         return tuple(step for step in self.steps if step.weights)
 
+    def widths(self, group: int) -> tuple[int, ...]:
+        """Bits that a group of activations may have, the most first."""
+        return WIDTHS if group not in self.fixed else (8,)
+
 
 @dataclass(frozen=True)
 class Bits:
@@ -100,7 +104,7 @@ def eight_bits(network: Network) -> Bits:
 
 def fewest_bits(network: Network) -> Bits:
     """The least that any allocator can do."""
-    return Bits(tuple(8 if g in network.fixed else 2 for g in range(network.groups)), (2,) * len(network.layers))
+    return Bits(tuple(min(network.widths(g)) for g in range(network.groups)), (2,) * len(network.layers))
 
 
 def chain(name: str, sizes: Sequence[int], weights: Sequence[int], channels: Sequence[int]) -> Network:

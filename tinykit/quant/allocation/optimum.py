@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinykit.quant.allocation.accounting import packed_bytes
 from tinykit.quant.allocation.network import WIDTHS, Bits, Network, fewest_bits
 from tinykit.quant.allocation.rule import Outcome
 
@@ -61,7 +62,7 @@ def optimum(network: Network, prices: Prices, limits: Limits) -> Outcome:
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     columns = [(True, i, w) for i in range(len(network.layers)) for w in WIDTHS]
-    columns += [(False, g, w) for g in range(network.groups) for w in (WIDTHS if g not in network.fixed else (8,))]
+    columns += [(False, g, w) for g in range(network.groups) for w in network.widths(g)]
     index = {column: i for i, column in enumerate(columns)}
     price = np.array([(prices.weights if is_weight else prices.groups)[at][w] for is_weight, at, w in columns])
     rows, least, most = _one_each(columns, index)
@@ -104,13 +105,13 @@ def _limits(network: Network, limits: Limits, index: dict) -> list[tuple[np.ndar
         row = np.zeros(len(index))
         for i, layer in enumerate(network.layers):
             for w in WIDTHS:
-                row[index[True, i, w]] = -(-layer.weights * w // 8)
+                row[index[True, i, w]] = packed_bytes(layer.weights, w)
         result.append((row, float(limits.weight_bytes)))
     if limits.ram is not None:
         for step in network.steps:
             row = np.zeros(len(index))
             for a in step.activations:
-                for w in WIDTHS if a.group not in network.fixed else (8,):
+                for w in network.widths(a.group):
                     row[index[False, a.group, w]] += a.elements * w
             result.append((row, 8.0 * limits.ram))
     if limits.cost is not None:
