@@ -115,14 +115,13 @@ class Tied:
         return frozenset(i for i, group in enumerate(self.groups) if group.fixed)
 
 
-def build_quantized(model: Any, input_range: InputRange, batch_norm: str = "frozen", equalized: bool = False) -> QuantizedModel:
-    """A quantised model with the weights of a float Keras model, activations not calibrated yet.
+def fused_program(model: Any, batch_norm: str = "frozen", equalized: bool = False) -> Program:
+    """The program of a float Keras model.
 
     Args:
         model: built functional Keras model (see `fuse`).
-        input_range: quantisation of the input.
         batch_norm: "frozen" or "update".
-        equalized: even out the ranges of neighbouring dense layers first (see `equalize`).
+        equalized: even out the ranges of neighbouring dense layers (see `equalize`).
 
     Raises:
         ModelError: every layer without an exact integer counterpart.
@@ -130,7 +129,20 @@ def build_quantized(model: Any, input_range: InputRange, batch_norm: str = "froz
     program = fuse(model, batch_norm)
     if equalized:
         equalize(program)
-    return from_program(program, input_range)
+    return program
+
+
+def build_quantized(model: Any, input_range: InputRange, batch_norm: str = "frozen", equalized: bool = False) -> QuantizedModel:
+    """A quantised model with the weights of a float Keras model, activations not calibrated yet.
+
+    Args:
+        model, batch_norm, equalized: see `fused_program`.
+        input_range: quantisation of the input.
+
+    Raises:
+        ModelError: every layer without an exact integer counterpart.
+    """
+    return from_program(fused_program(model, batch_norm, equalized), input_range)
 
 
 def from_program(program: Program, input_range: InputRange, bits: Bits | None = None, codebook: str = "four_levels") -> QuantizedModel:

@@ -89,17 +89,13 @@ def quantized_model(model: keras.Model, options: CalibrationOptions, context: St
         ConfigError: patterns of bits that name nothing.
     """
     from tinykit.quant.calibrate import calibrate, correct_biases
-    from tinykit.quant.convert import from_program
-    from tinykit.quant.equalize import equalize
-    from tinykit.quant.fuse import fuse
+    from tinykit.quant.convert import from_program, fused_program
     from tinykit.quant.model import QuantizedModel
 
     if isinstance(model, QuantizedModel):
         raise ModelError(f"step {context.label}: the model is an integer network already; one of `quantize` and `ptq` is enough")
     equalized = context.dataset.task == "anomaly" if options.equalize is None else options.equalize
-    program, scale = fuse(model, batch_norm), input_range(context)
-    if equalized:
-        equalize(program)
+    program, scale = fused_program(model, batch_norm, equalized), input_range(context)
     quantized = from_program(program, scale, choose_bits(program, scale, options, context), options.codebook)
     train = context.dataset.train.x
     count = min(options.calibration_samples, len(train))
