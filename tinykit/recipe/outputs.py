@@ -140,8 +140,9 @@ def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Se
         context.progress,
     )
     checked.counts += engine.counts
-    arena = _write(rundir.path, deployed, written, checked, golden, engine)
-    material |= _material(graph, deployed, removed, checked, arena, engine, written)
+    layers = _layers(deployed, engine, written)
+    arena = _write(rundir.path, deployed, written, checked, golden, engine, layers)
+    material |= {"layers": layers, **_material(deployed, removed, checked, arena, engine, written)}
     metrics = _metrics(deployed, tflite, checked)
     merge(metrics, engine.metrics)
     if context.dataset.task == "anomaly":
@@ -198,14 +199,22 @@ def _common(context: StepContext, rundir: RunDir) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, graph: ir.Graph, written: Written, checked: Checked, golden: np.ndarray, engine: EngineResult) -> dict[str, Any]:
+def _write(
+    path: Path,
+    graph: ir.Graph,
+    written: Written,
+    checked: Checked,
+    golden: np.ndarray,
+    engine: EngineResult,
+    layers: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
     """Writes the files; returns the content of arena.json."""
     tflite = written.tflite
     atomic.write_bytes(path / "model.tflite", tflite)
     for name, text in model_data(tflite).items():
         atomic.write_text(path / name, text)
     atomic.write_text(path / "op_resolver.h", op_resolver_header(written.methods))
-    atomic.write_text(path / "layers.csv", layers_csv(_layers(graph, engine, written), (*COLUMNS, *_HELD)))
+    atomic.write_text(path / "layers.csv", layers_csv(layers, (*COLUMNS, *_HELD)))
     arena = arena_json(costs.liveness(graph), host_bytes=checked.arena_bytes, estimate=costs.tflm_arena_estimate(graph))
     arena["engine"] = engine.arena
     atomic.write_json(path / "arena.json", arena)
@@ -244,7 +253,6 @@ def _metrics(graph: ir.Graph, tflite: bytes, checked: Checked) -> dict[str, Any]
 
 
 def _material(
-    graph: ir.Graph,
     deployed: ir.Graph,
     removed: Removed | None,
     checked: Checked,
@@ -254,7 +262,6 @@ def _material(
 ) -> dict[str, Any]:
     estimate = arena["estimate"]
     found: dict[str, Any] = {
-        "layers": _layers(deployed, engine, written),
         "memory": [memory_row(step) for step in costs.liveness(deployed)],
         "parity": [c.row() for c in checked.counts] + ([] if checked.count("TFLM") else [_NO_TFLM]),
         "ops": written.methods,
@@ -382,5 +389,7 @@ def report(
 
 def _allocation(rundir: RunDir) -> dict[str, Any]:
     """What the last step that chose bits wrote about it; empty where none did."""
-    files = sorted((rundir.path / "steps").glob("*/allocation.json"))
+    from tinykit.steps.allocation import ALLOCATION
+
+    files = sorted((rundir.path / "steps").glob(f"*/{ALLOCATION}"))
     return rundir.read(str(files[-1].relative_to(rundir.path))) if files else {}

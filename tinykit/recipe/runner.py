@@ -410,8 +410,7 @@ class _Run:
 
     def _check_steps(self, model: "keras.Model", context: StepContext) -> None:
         """Lets every step say, before the first one works, what it cannot do with this model; all problems at once."""
-        problems: list[str] = []
-        too_large = True  # nothing else is wrong
+        errors: list[TinykitError] = []
         for spec in self.config.steps:
             kind = self.services.step_class(spec.name)
             step, own = kind(), dataclasses.replace(context, label=spec.label)
@@ -420,10 +419,10 @@ class _Run:
                 try:
                     getattr(step, name, _nothing)(*arguments)
                 except TinykitError as error:
-                    problems += error.problems
-                    too_large = too_large and isinstance(error, BudgetError)
-        if problems:
-            raise (BudgetError if too_large else ModelError)(list(dict.fromkeys(problems)))
+                    errors.append(error)
+        if errors:
+            too_large = all(isinstance(error, BudgetError) for error in errors)  # and nothing else is wrong
+            raise (BudgetError if too_large else ModelError)(list(dict.fromkeys(line for error in errors for line in error.problems)))
 
     def _float_model(self, trained: Sequence[int], index: int, context: StepContext) -> "keras.Model | None":
         """What `context.float_model` is for step `index`: as the last `train` before it left it, else as loaded."""
