@@ -27,7 +27,7 @@ from tinykit.errors import BudgetError, ConfigError
 from tinykit.recipe.interrupt import StopFlag, catch_sigterm
 
 if TYPE_CHECKING:
-    from tinykit.recipe.runner import Services
+    from tinykit.recipe.services import Services
 
 FLAGS = flags.FLAGS
 

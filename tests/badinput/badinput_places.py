@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipe"))
 import fakes  # noqa: E402
 
 from tinykit.config.loading import load_config  # noqa: E402
-from tinykit.recipe.runner import Services, run  # noqa: E402
+from tinykit.recipe.runner import run  # noqa: E402
+from tinykit.recipe.services import Services  # noqa: E402
 
 PLACES = "files and folders"
 SHORT = "data: {name: npz, options: {path: data.npz}}\nmodel: {name: cnn, options: {filters: [2]}}\nrecipe: float\n"

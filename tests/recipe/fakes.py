@@ -14,7 +14,7 @@ from tinykit.config.catalogue import Catalogue, Family
 from tinykit.config.loading import ResolvedConfig, load_config
 from tinykit.errors import ModelError, ParityError
 from tinykit.recipe.ledger import Footprint
-from tinykit.recipe.runner import Services
+from tinykit.recipe.services import Services
 from tinykit.recipe.step import MetricsLog, StepResult
 
 CONFIG = """\

@@ -17,7 +17,8 @@ from tinykit import atomic
 from tinykit.errors import ConfigError, Terminated
 from tinykit.recipe import rundir
 from tinykit.recipe.interrupt import StopFlag
-from tinykit.recipe.runner import Services, run
+from tinykit.recipe.runner import run
+from tinykit.recipe.services import Services
 from tinykit.steps import fitting
 from tinykit.steps.train import Train
 

@@ -70,7 +70,7 @@ def check_bits(model: keras.Model, options: BitOptions, context: StepContext) ->
     from tinykit.quant.allocation.network import fewest_bits
     from tinykit.quant.allocation.pattern import by_pattern
     from tinykit.quant.fuse import fuse
-    from tinykit.recipe.runner import resolve_budget
+    from tinykit.recipe.budget import resolve_budget
 
     if options.bits is None:
         return
@@ -140,7 +140,7 @@ class _Choice:
         from tinykit.fit.best import fit_optimum
         from tinykit.fit.meter import EngineMeter
         from tinykit.fit.search import fit
-        from tinykit.recipe.runner import resolve_budget
+        from tinykit.recipe.budget import resolve_budget
 
         log = self.context.log
         budget = resolve_budget(self.context.config)

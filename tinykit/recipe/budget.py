@@ -1,0 +1,46 @@
+"""The limits of a run, and whether its result keeps them."""
+
+from typing import Any
+
+from tinykit.boards.table import Budget, board
+from tinykit.config.loading import ResolvedConfig
+from tinykit.config.sizes import format_size
+from tinykit.recipe import ledger
+
+
+def resolve_budget(config: ResolvedConfig) -> Budget:
+    """The limits in bytes: as configured, else the board's default (capacity minus reserve), else None."""
+    wanted = config.config.budget
+    default = board(wanted.board).budget() if wanted.board is not None else Budget(None, None)
+    notes = default.notes if wanted.ram is None or wanted.flash is None else ()
+    return Budget(
+        wanted.flash if wanted.flash is not None else default.flash,
+        wanted.ram if wanted.ram is not None else default.ram,
+        notes,
+    )
+
+
+def judge(metrics: dict[str, Any], footprint: ledger.Footprint, budget: Budget) -> tuple[bool | None, str]:
+    """Whether a result fits, by measured sizes where there are any, and the line that says so.
+
+    Args:
+        metrics: content of metrics.json; `flash` and `ram` are the measured sizes.
+        footprint: of the network after the last step, for what was not measured.
+
+    Returns:
+        (None where that cannot be said, "" where there is no budget).
+    """
+    parts = []
+    sizes: list[int | None] = []
+    for kind, measured, estimate, limit in (
+        ("flash", metrics["flash"]["total"], metrics["tflite_bytes"], budget.flash),
+        ("RAM", metrics["ram"]["total"], footprint.ram_bytes, budget.ram),
+    ):
+        used = measured if measured is not None else estimate
+        sizes.append(used)
+        if limit is not None:
+            how = "" if measured is not None else " (the .tflite alone)" if kind == "flash" else " (estimated)"
+            parts.append(f"{kind} {format_size(used)}{how if used is not None else ' (unknown)'} of {format_size(limit)}")
+    met = ledger.budget_met(sizes[0], sizes[1], budget)
+    word = {True: "met", False: "NOT met", None: "not judged"}[met]
+    return met, f"budget {word}: {', '.join(parts)}" if parts else ""
