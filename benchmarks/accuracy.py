@@ -10,19 +10,12 @@ appended to benchmarks/accuracy.jsonl (the last of a row counts) and shown in be
 of synthetic data, is refused.
 """
 
-import datetime
-import json
-import os
-import shutil
 import statistics
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).parent
-RESULTS, TABLE = HERE / "accuracy.jsonl", HERE / "accuracy.md"
+from rows import PARITIES, Result, Runs, measured, mismatches, table_line
+
 LIMIT_SECONDS = 20 * 60
 
 # How far the integer model may be from the float one, on average over the seeds.
@@ -73,49 +66,26 @@ SEEDS = {row: seed for task in TASKS for row, seed in task.rows.items()}
 TASK_OF = {row: task for task in TASKS for row in task.rows}
 
 
-def command(row: str) -> list[str]:
-    """The arguments after `python -m tinykit.train`, with $TINYKIT_DATA as it is written in the table."""
-    return [*TASK_OF[row].arguments, "--seed", str(SEEDS[row]), "--workdir", f"runs/bench/{row}"]
+def _arguments(row: str) -> list[str]:
+    return [*TASK_OF[row].arguments, "--seed", str(SEEDS[row])]
 
 
-def checked(row: str, metrics: dict[str, Any]) -> dict[str, Any]:
+def checked(row: str, folder: Path, metrics: Result) -> Result:
     """What the table keeps of a run's metrics.
 
     Raises:
         SystemExit: the run was a quick test, its data were synthetic, its seed is another one, or a parity is missing.
     """
-    if metrics.get("quicktest"):
-        raise SystemExit(f"{row}: refused: a quick test's figures are no results")
-    if metrics["data"]["synthetic"]:
-        raise SystemExit(f"{row}: refused: synthetic data")
+    kept = measured(row, metrics, "accuracy", "disagreements", "parity", "tflite_bytes", "seed")
     if metrics["seed"] != SEEDS[row]:
         raise SystemExit(f"{row}: refused: seed {metrics['seed']}, expected {SEEDS[row]}")
-    parity = metrics["parity"]
-    missing = [key for key in ("keras_vs_reference", "tflm_vs_reference", "engine_vs_reference") if parity.get(key) is None]
+    missing = [key for key in PARITIES if metrics["parity"].get(key) is None]
     if missing:
         raise SystemExit(f"{row}: refused: parity not measured: {', '.join(missing)} (tflite_micro and a compiler are needed)")
-    kept = {key: metrics.get(key) for key in ("accuracy", "disagreements", "parity", "tflite_bytes", "seed")}
-    return kept | {"test_samples": metrics["data"]["test_samples"], "seconds": metrics["seconds"]["total"]}
+    return kept
 
 
-def run(row: str) -> dict[str, Any]:
-    """Runs one row and returns its result. Raises SystemExit with the program's words where it fails."""
-    data = os.environ.get("TINYKIT_DATA", "")
-    arguments = [a.replace("$TINYKIT_DATA", data) for a in command(row)]
-    done = subprocess.run([sys.executable, "-m", "tinykit.train", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 3):
-        raise SystemExit(f"{row}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    metrics = json.loads((Path("runs/bench") / row / "metrics.json").read_text(encoding="utf-8"))
-    return {"row": row, "date": datetime.date.today().isoformat(), **checked(row, metrics)}
-
-
-def results() -> dict[str, dict[str, Any]]:
-    """The last result of each row that there still is."""
-    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    return {r["row"]: r for r in map(json.loads, lines) if r["row"] in SEEDS}
-
-
-def allowed(result: dict[str, Any]) -> float:
+def allowed(result: Result) -> float:
     """How far apart float and integer may be, in the metric's own unit (a share of 1)."""
     if result["accuracy"]["metric"] == "auc":
         return AREA
@@ -126,11 +96,11 @@ def _score(value: float, metric: str) -> str:
     return f"{value:.4f}" if metric == "auc" else f"{100 * value:.2f} %"
 
 
-def _mean(found: list[dict[str, Any]], key: str) -> float:
+def _mean(found: list[Result], key: str) -> float:
     return statistics.fmean(r["accuracy"][key] for r in found)
 
 
-def verdict(task: Task, found: list[dict[str, Any]]) -> str:
+def verdict(task: Task, found: list[Result]) -> str:
     """One line of the first table: means over the seeds, and whether the integer model is as near as it should be."""
     metric, limit = found[0]["accuracy"]["metric"], allowed(found[0])
     gap = _mean(found, "integer") - _mean(found, "float")
@@ -145,16 +115,16 @@ def verdict(task: Task, found: list[dict[str, Any]]) -> str:
     return f"| {' | '.join(map(str, cells))} | {slowest:.0f} | {holds} |"
 
 
-def detail(row: str, result: dict[str, Any]) -> str:
+def detail(row: str, result: Result) -> str:
     """One line of the second table."""
-    parity, accuracy = result["parity"], result["accuracy"]
-    mismatches = " / ".join(str(parity[key]) for key in ("keras_vs_reference", "tflm_vs_reference", "engine_vs_reference"))
+    accuracy = result["accuracy"]
     cells = [row, *(_score(accuracy[key], accuracy["metric"]) for key in ("float", "integer")), result["disagreements"]]
-    cells += [result["test_samples"], mismatches, result["tflite_bytes"], f"{result['seconds']:.0f}", result["seed"], result["date"]]
-    return f"| {' | '.join('n/a' if c is None else str(c) for c in cells)} | `{' '.join(command(row))}` |"
+    cells += [result["test_samples"], mismatches(result), result["tflite_bytes"], f"{result['seconds']:.0f}"]
+    cells += [result["seed"], result["date"]]
+    return table_line(cells, RUNS.command(row))
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
+def table(found: dict[str, Result]) -> str:
     """The results as Markdown."""
     lines = [
         "# Accuracy and parity",
@@ -187,23 +157,8 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    wanted = [a for a in sys.argv[1:] if a != "--table"]
-    unknown = [row for row in wanted if row not in SEEDS]
-    if unknown:
-        raise SystemExit(f"no such row: {', '.join(unknown)}; there are {', '.join(SEEDS)}")
-    missing = [] if "--table" in sys.argv else [row for row in SEEDS if row not in results()]
-    for row in wanted or missing:
-        folder = Path("runs/bench") / row
-        if wanted and (folder / "DONE").exists():
-            shutil.rmtree(folder)
-        print(row, flush=True)
-        result = run(row)
-        with RESULTS.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(result) + "\n")
-        TABLE.write_text(table(results()), encoding="utf-8")
-    TABLE.write_text(table(results()), encoding="utf-8")
+RUNS = Runs("accuracy", Path("runs/bench"), {row: _arguments(row) for row in SEEDS}, checked, table, codes=(0, 3))
 
 
 if __name__ == "__main__":
-    main()
+    RUNS.main()

@@ -16,13 +16,14 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from rows import append, read
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "tests" / folder) for folder in ("engine", "verify")]
@@ -114,16 +115,9 @@ def run_batch(seeds: Sequence[int], narrow: bool, boards: Sequence[str], turn: i
 
 
 def read_state(path: Path, boards: Sequence[str]) -> dict[tuple[int, int], dict[str, Any]]:
-    """Rows that are done, by their first and last seed; a line that was cut off is left out."""
-    done = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if row["boards"] == list(boards) and row["samples"] == SAMPLES:
-            done[row["seeds"][0], row["seeds"][1]] = row
-    return done
+    """Rows that are done, by their first and last seed."""
+    found = (row for row in read(path) if row["boards"] == list(boards) and row["samples"] == SAMPLES)
+    return {(row["seeds"][0], row["seeds"][1]): row for row in found}
 
 
 def summary(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
@@ -176,8 +170,7 @@ def main() -> None:
         row = done.get((seeds[0], seeds[-1]))
         if row is None:
             row = run_batch(seeds, options.narrow, boards, first // BATCH)
-            with state.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
+            append(state, row)
         rows.append(row)
         for line in row["failures"]:
             print(line, flush=True)

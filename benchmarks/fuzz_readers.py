@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
-import json
 import os
 import sys
 import time
@@ -22,6 +21,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from rows import append, read
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests" / "fuzz"))
@@ -62,15 +63,8 @@ def batches(kinds: Sequence[str], mutants: int, shared: bool) -> list[tuple[str,
 
 
 def read_state(path: Path) -> dict[tuple[str, int, int, int], dict[str, Any]]:
-    """Rows that are done; a line that was cut off is left out."""
-    done = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        done[row["kind"], row["seed"], row["first"], row["last"]] = row
-    return done
+    """Rows that are done."""
+    return {(row["kind"], row["seed"], row["first"], row["last"]): row for row in read(path)}
 
 
 def summary(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
@@ -131,8 +125,7 @@ def main() -> None:
     with ThreadPoolExecutor(options.workers) as pool:
         for row in pool.map(work, jobs):
             if (row["kind"], row["seed"], row["first"], row["last"]) not in done:
-                with state.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(row) + "\n")
+                append(state, row)
             rows.append(row)
             print(f"{row['kind']} {row['first']}..{row['last']}: {row['counts']}, {row['seconds']} s", flush=True)
             for failure in row["failures"]:

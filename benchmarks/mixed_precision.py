@@ -9,19 +9,12 @@ The network is MLPerf Tiny's float ResNet-8. Results are appended to benchmarks/
 in benchmarks/mixed_precision.md. Budgets are of the linked engine; the allocators get nothing else.
 """
 
-import datetime
-import json
-import os
-import shutil
 import statistics
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).parent
-RESULTS, TABLE = HERE / "mixed_precision.jsonl", HERE / "mixed_precision.md"
+from rows import Result, Runs, measured, mismatches, table_line
+
 SEEDS = 3
 COMMON = ("--config", "cifar10", "--set", "model.path=$TINYKIT_DATA/reference_models/ic_pretrainedResnet.h5")
 EPOCHS, RATE = 7, 0.001
@@ -73,52 +66,31 @@ TASKS = (
 ROWS = {f"{task.name}_{seed}": (task, seed) for task in TASKS for seed in range(SEEDS)}
 
 
-def command(row: str) -> list[str]:
-    """The arguments after `python -m tinykit.train`, with $TINYKIT_DATA as it is written in the table."""
-    task, seed = ROWS[row]
-    return [*COMMON, *(word for s in task.settings for word in ("--set", s)), "--seed", str(seed), "--workdir", f"runs/bits/{row}"]
+def _arguments(task: Task, seed: int) -> list[str]:
+    return [*COMMON, *(word for s in task.settings for word in ("--set", s)), "--seed", str(seed)]
 
 
-def run(row: str) -> dict[str, Any]:
-    """Runs one row. Raises SystemExit with the program's words where it fails."""
-    folder = Path("runs/bits") / row
-    arguments = [a.replace("$TINYKIT_DATA", os.environ.get("TINYKIT_DATA", "")) for a in command(row)]
-    done = subprocess.run([sys.executable, "-m", "tinykit.train", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{row}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    if metrics.get("quicktest") or metrics["data"]["synthetic"]:
-        raise SystemExit(f"{row}: refused: a quick test's figures are no results")
-    layers = [line.split(",") for line in (folder / "layers.csv").read_text(encoding="utf-8").splitlines()]
+def kept(row: str, folder: Path, metrics: Result) -> Result:
+    """What the table keeps of a run's metrics and of its layers.csv. Raises SystemExit where the run is no result."""
+    found = measured(row, metrics, "accuracy", "parity", "flash", "ram", "instructions", "tflite_bytes", "seed")
+    layers = [text.split(",") for text in (folder / "layers.csv").read_text(encoding="utf-8").splitlines()]
     weights, outputs = layers[0].index("weight_bits"), layers[0].index("activation_bits")
-    kept = {key: metrics.get(key) for key in ("accuracy", "parity", "flash", "ram", "instructions", "tflite_bytes", "seed")}
-    return {
-        "row": row,
-        "date": datetime.date.today().isoformat(),
-        **kept,
-        "test_samples": metrics["data"]["test_samples"],
-        "seconds": metrics["seconds"]["total"],
+    return found | {
         "weight_bits": [int(r[weights]) for r in layers[1:] if r[weights] != "0"],
         "activation_bits": [int(r[outputs]) for r in layers[1:]],
     }
 
 
-def results() -> dict[str, dict[str, Any]]:
-    """The last result of each row that there still is."""
-    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    return {r["row"]: r for r in map(json.loads, lines) if r["row"] in ROWS}
-
-
-def _of(task: Task, found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _of(task: Task, found: dict[str, Result]) -> list[Result]:
     return [found[f"{task.name}_{seed}"] for seed in range(SEEDS) if f"{task.name}_{seed}" in found]
 
 
-def _constants(result: dict[str, Any]) -> int:
+def _constants(result: Result) -> int:
     """Bytes of the linked image's weights and per-channel tables."""
     return result["flash"]["weights"] + result["flash"]["tables"]
 
 
-def summary(task: Task, found: dict[str, dict[str, Any]]) -> str:
+def summary(task: Task, found: dict[str, Result]) -> str:
     """One line of the first table."""
     mine, floats, whole = _of(task, found), _of(FLOAT, found), _of(INT8, found)
     if not mine:
@@ -138,7 +110,7 @@ def summary(task: Task, found: dict[str, dict[str, Any]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
+def table(found: dict[str, Result]) -> str:
     """The results as Markdown."""
     lines = [
         "# Accuracy at 8, 4 and 2 bits",
@@ -161,30 +133,15 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _detail(row: str, task: Task, r: dict[str, Any]) -> str:
+def _detail(row: str, task: Task, r: Result) -> str:
     score = r["accuracy"]["float" if task is FLOAT else "integer"]
-    parity = " / ".join(str(r["parity"][key]) for key in ("keras_vs_reference", "tflm_vs_reference", "engine_vs_reference"))
     cells = [row, f"{100 * score:.2f}", " ".join(map(str, r["weight_bits"])), " ".join(map(str, r["activation_bits"]))]
-    cells += [r["flash"]["total"], r["ram"]["total"], r["instructions"], r["tflite_bytes"], parity, f"{r['seconds']:.0f}", r["date"]]
-    return f"| {' | '.join('n/a' if c is None else str(c) for c in cells)} | `{' '.join(command(row))}` |"
+    cells += [r["flash"]["total"], r["ram"]["total"], r["instructions"], r["tflite_bytes"], mismatches(r), f"{r['seconds']:.0f}", r["date"]]
+    return table_line(cells, RUNS.command(row))
 
 
-def main() -> None:
-    wanted = [a for a in sys.argv[1:] if a != "--table"]
-    unknown = [row for row in wanted if row not in ROWS]
-    if unknown:
-        raise SystemExit(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
-    missing = [] if "--table" in sys.argv else [row for row in ROWS if row not in results()]
-    for row in wanted or missing:
-        if wanted and (Path("runs/bits") / row / "DONE").exists():
-            shutil.rmtree(Path("runs/bits") / row)
-        print(row, flush=True)
-        result = run(row)
-        with RESULTS.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(result) + "\n")
-        TABLE.write_text(table(results()), encoding="utf-8")
-    TABLE.write_text(table(results()), encoding="utf-8")
+RUNS = Runs("mixed_precision", Path("runs/bits"), {row: _arguments(*of) for row, of in ROWS.items()}, kept, table)
 
 
 if __name__ == "__main__":
-    main()
+    RUNS.main()
