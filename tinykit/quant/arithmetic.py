@@ -29,8 +29,8 @@ def short_scale(scale: tf.Tensor) -> tf.Tensor:
     """A positive float32 scale rounded to 12 significant bits, with a straight-through gradient.
 
     The product of two such scales is exact in float32, so that an interpreter that multiplies them in float32 and one that multiplies them
-    in
-    double derive the same multiplier. TFLM's FULLY_CONNECTED has done either, depending on its version.
+    in double derive the same multiplier: TFLM's FULLY_CONNECTED has done either, depending on its version. Besides, the scales of a
+    layer's channels take 16 bits each in flash (`tinykit.engine.compact`).
     """
     drop = 24 - SCALE_BITS
     bits = tf.bitcast(tf.stop_gradient(scale), tf.int32) + (1 << (drop - 1))

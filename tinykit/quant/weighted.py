@@ -149,10 +149,11 @@ class Weighted(QLayer):
     # integer side ---------------------------------------------------------------------------------------------------------------
 
     def weight_scale(self) -> tf.Tensor:
-        """Float32 [out] or [1]. Where batch norm is a variable its gain belongs to the scale, so that moving statistics never push weights
-        out of their grid; a vanishing gain is floored, and what is missing goes into the integer weights."""
+        """Float32 [out] or [1], of 12 significant bits: what the engine derives multipliers from fits in 16 bits then. Where batch norm is
+        a variable its gain belongs to the scale, so that moving statistics never push weights out of their grid; a vanishing gain is
+        floored, and what is missing goes into the integer weights."""
         step = tf.exp(tf.convert_to_tensor(self.log_step))
-        return step * self._scale_gain() if self.batch_norm else step
+        return short_scale(step * self._scale_gain() if self.batch_norm else step)
 
     def integer_weights(self, scale: tf.Tensor) -> tf.Tensor:
         """Float32 integers of the kernel's shape, with a straight-through gradient; `scale` is `weight_scale()`."""
@@ -331,9 +332,6 @@ class QDense(Weighted):
 
     kind = "fully_connected"
     per_channel = False
-
-    def weight_scale(self) -> tf.Tensor:
-        return short_scale(super().weight_scale())
 
     def accumulate(self, x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
         return tf.matmul(tf.reshape(x, (-1, w.shape[0])), w)
