@@ -26,6 +26,8 @@ from tinykit.recipe.services import Services  # noqa: E402
 
 PLACES = "files and folders"
 SHORT = "data: {name: npz, options: {path: data.npz}}\nmodel: {name: cnn, options: {filters: [2]}}\nrecipe: float\n"
+AGAIN = ("--config=c.yaml", "--workdir=w", "--set=steps.train.epochs=1")
+"""The command of `finished`."""
 HELD: list[Any] = []
 
 
@@ -66,14 +68,14 @@ def finished(folder: Path) -> None:
         Path("calls.txt").unlink()
 
 
-def after_a_run(change: Callable[[Path], object]) -> Callable[[Path], object]:
-    """The finished run, and what is changed in its folder then."""
+def again(name: str, change: Callable[[Path], object], *says: str, arguments: Sequence[str] = AGAIN, **more: Any) -> None:
+    """The command of a finished run once more, after `change` of its folder."""
 
     def prepare(folder: Path) -> None:
         finished(folder)
         change(folder)
 
-    return prepare
+    place(name, prepare, *says, workdir="w", arguments=arguments, text=SHORT, **more)
 
 
 def unfinished(folder: Path) -> None:
@@ -101,8 +103,6 @@ def hold_folder(folder: Path) -> None:
     HELD.append(handle)
 
 
-AGAIN = ("--config=c.yaml", "--workdir=w", "--set=steps.train.epochs=1")
-
 place("--workdir that is a file", lambda folder: (folder / "w").write_text("mine"), "--workdir w: cannot be used", "File exists")
 place(
     "--workdir below a file",
@@ -125,76 +125,57 @@ place(
     "cannot be used",
     arguments=("--config=c.yaml", "--workdir=" + "x" * 300),
 )
-place(
+again(
     "a finished run, with another configuration",
-    after_a_run(lambda folder: None),
+    lambda folder: None,
     "--workdir w: was made with another configuration",
     "choose another --workdir or delete it",
     "recipe[0].train.epochs: 1 before, 7 now",
     details=True,
-    workdir="w",
     arguments=(*CONFIG, "--set=steps.train.epochs=7"),
-    text=SHORT,
 )
-place(
+again(
     "a finished run, with another seed and --quicktest",
-    after_a_run(lambda folder: None),
+    lambda folder: None,
     "seed: 0 before, 5 now",
     "--quicktest: False before, True now",
     details=True,
-    workdir="w",
     arguments=(*AGAIN, "--seed=5", "--quicktest"),
-    text=SHORT,
 )
-place(
+again(
     "an unfinished run, with other data",
-    after_a_run(unfinished),
+    unfinished,
     "--workdir w: was made with other inputs",
     "choose another --workdir or delete it",
     "data_sha256: ",
     details=True,
-    workdir="w",
-    arguments=AGAIN,
-    text=SHORT,
 )
-place(
+again(
     "a run whose metrics.json is damaged",
-    after_a_run(lambda folder: (folder / "w/metrics.json").write_text("{")),
+    lambda folder: (folder / "w/metrics.json").write_text("{"),
     "w/metrics.json: cannot be read",
     "delete it to go on",
-    workdir="w",
-    arguments=AGAIN,
-    text=SHORT,
 )
-place(
+again(
     "a run whose config.resolved.yaml is damaged",
-    after_a_run(lambda folder: (folder / "w/config.resolved.yaml").write_text("a: [")),
+    lambda folder: (folder / "w/config.resolved.yaml").write_text("a: ["),
     "w/config.resolved.yaml:1",
     "not valid YAML",
     "choose another --workdir",
-    workdir="w",
-    arguments=AGAIN,
-    text=SHORT,
 )
-place(
+again(
     "a run whose config.resolved.yaml is no text",
-    after_a_run(lambda folder: (folder / "w/config.resolved.yaml").write_bytes(b"\xff\xfe\0")),
+    lambda folder: (folder / "w/config.resolved.yaml").write_bytes(b"\xff\xfe\0"),
     "w/config.resolved.yaml:1",
     "no UTF-8 text",
     "choose another --workdir",
-    workdir="w",
-    arguments=AGAIN,
-    text=SHORT,
 )
-place(
+again(
     "a run whose step's report is damaged",
-    after_a_run(lambda folder: [(folder / "w/DONE").unlink(), (folder / "w/steps/01_train/report.json").write_text("{}")]),
+    lambda folder: [(folder / "w/DONE").unlink(), (folder / "w/steps/01_train/report.json").write_text("{}")],
     "w/steps/01_train/report.json: damaged",
     "to run the step again",
-    workdir="w",
     heavy=True,
-    arguments=AGAIN,
-    text=SHORT,
 )
 place(
     "a run whose env.json is a folder",

@@ -233,6 +233,23 @@ def build(
     kind(BOARD, name, *says, program=program, **more)(make)
 
 
+def compare(name: str, report: str, layers: str, says: str) -> None:
+    """bench --compare with a folder of these files."""
+
+    def prepare(folder: Path) -> None:
+        (folder / "old").mkdir()
+        (folder / "old/report.json").write_text(report)
+        (folder / "old/layers.csv").write_text(layers)
+
+    build(f"--compare with {name}", "bench", ["--model=m.tflite", "--compare=old"], "old", says, prepare=prepare)
+
+
+def out(name: str, program: str, place: str) -> None:
+    """--out in the way of somebody's file."""
+    told = (place, "expected a folder that can be written to")
+    build(name, program, ["--model=m.tflite", f"--out={place}"], *told, prepare=lambda folder: (folder / "taken").write_text("mine"))
+
+
 build("--model that is not there", "compile", ["--model=n.tflite", "--out=out"], "n.tflite", "no such file")
 build(
     "--model that is a folder",
@@ -270,67 +287,13 @@ build(
 )
 build("--name that is no C name", "compile", ["--model=m.tflite", "--out=out", "--name=9 lives"], "'9 lives'", "letters")
 build("--optimize that is no level", "compile", ["--model=m.tflite", "--out=out", "--optimize=-O9"], "-O9", "expected one of -O0")
-build(
-    "--out that is a file",
-    "compile",
-    ["--model=m.tflite", "--out=taken"],
-    "taken",
-    "expected a folder that can be written to",
-    prepare=lambda folder: (folder / "taken").write_text("mine"),
-)
-build(
-    "--out below a file",
-    "compile",
-    ["--model=m.tflite", "--out=taken/out"],
-    "taken/out",
-    "expected a folder that can be written to",
-    prepare=lambda folder: (folder / "taken").write_text("mine"),
-)
-build(
-    "--out of bench that is a file",
-    "bench",
-    ["--model=m.tflite", "--out=taken"],
-    "taken",
-    "expected a folder that can be written to",
-    prepare=lambda folder: (folder / "taken").write_text("mine"),
-)
+out("--out that is a file", "compile", "taken")
+out("--out below a file", "compile", "taken/out")
+out("--out of bench that is a file", "bench", "taken")
 build("--compare with a folder that is not there", "bench", ["--model=m.tflite", "--compare=nowhere"], "nowhere", "expected report.json")
-build(
-    "--compare with a damaged report",
-    "bench",
-    ["--model=m.tflite", "--compare=old"],
-    "old",
-    "expected report.json",
-    prepare=lambda folder: [
-        (folder / "old").mkdir(),
-        (folder / "old/report.json").write_text("{"),
-        (folder / "old/layers.csv").write_text(""),
-    ],
-)
-build(
-    "--compare with a report of other things",
-    "bench",
-    ["--model=m.tflite", "--compare=old"],
-    "old",
-    "is not what",
-    prepare=lambda folder: [
-        (folder / "old").mkdir(),
-        (folder / "old/report.json").write_text('{"ram": {}, "flash": {}}'),
-        (folder / "old/layers.csv").write_text("a,b\n1,2\n"),
-    ],
-)
-build(
-    "--compare with a report of text",
-    "bench",
-    ["--model=m.tflite", "--compare=old"],
-    "old",
-    "is not what",
-    prepare=lambda folder: [
-        (folder / "old").mkdir(),
-        (folder / "old/report.json").write_text('{"ram": {"total": "much"}, "flash": {}}'),
-        (folder / "old/layers.csv").write_text("name,instructions\na,2\n"),
-    ],
-)
+compare("a damaged report", "{", "", "expected report.json")
+compare("a report of other things", '{"ram": {}, "flash": {}}', "a,b\n1,2\n", "is not what")
+compare("a report of text", '{"ram": {"total": "much"}, "flash": {}}', "name,instructions\na,2\n", "is not what")
 build(
     "--json that is a folder",
     "profile",
@@ -346,30 +309,19 @@ build(
     "--json sub/p.json",
     "there is no folder sub; make it first",
 )
-build(
-    "a network too large for the board's RAM",
-    "compile",
-    ["--model=m.tflite", "--out=out", "--board=nucleo_f401re"],
-    "RAM: ",
-    "nucleo_f401re has 98,304",
-    "bytes too many",
-    content=lambda: good(500, 4),
-    code=3,
-    details=True,
-    why="bad input it is not: it does not fit",
-)
-build(
-    "a network too large for the board's RAM, for bench",
-    "bench",
-    ["--model=m.tflite", "--out=out", "--board=nucleo_f401re"],
-    "RAM: ",
-    "nucleo_f401re has 98,304",
-    "bytes too many",
-    content=lambda: good(500, 4),
-    code=3,
-    details=True,
-    why="bad input it is not: it does not fit",
-)
+for program, name in (("compile", ""), ("bench", ", for bench")):
+    build(
+        f"a network too large for the board's RAM{name}",
+        program,
+        ["--model=m.tflite", "--out=out", "--board=nucleo_f401re"],
+        "RAM: ",
+        "nucleo_f401re has 98,304",
+        "bytes too many",
+        content=lambda: good(500, 4),
+        code=3,
+        details=True,
+        why="bad input it is not: it does not fit",
+    )
 
 
 def earlier(folder: Path) -> None:
