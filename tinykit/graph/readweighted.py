@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -95,6 +96,24 @@ def _dilation(c: Context, op: FlatOp) -> tuple[int, int]:
     return dilation
 
 
+def _window(c: Context, op: FlatOp, x: ir.Tensor, y: ir.Tensor, window: tuple[int, int], out: int) -> dict[str, Any]:
+    """Stride, dilation and padding of a convolution with `out` output channels, as an op's fields."""
+    padding, stride = window_options(c, op)
+    dilation = _dilation(c, op)
+    pads = explicit_padding(c, op, x, y, padding, (window, stride, dilation), out)
+    return {"stride": stride, "dilation": dilation, "padding": pads}
+
+
+def _fields(
+    c: Context, op: FlatOp, x: ir.Tensor, y: ir.Tensor, weights: tuple[np.ndarray, int], out: int, axis: int = 0
+) -> tuple[Any, ...]:
+    """The fields of an `ir.Weighted` op from its weights on; `axis`: of the weights in the file, along which they have scales."""
+    scale = _weight_scale(c, op, out, axis)
+    multiplier, shift = build.weight_multipliers(x, scale, y, out)
+    low, high = build.clamp_range(y, c.activation(op))
+    return (weights[0], _bias(c, op, out), multiplier, shift, scale, low, high, weights[1])
+
+
 def conv_2d(c: Context, op: FlatOp) -> None:
     """weights [out, kh, kw, in]."""
     x, y = image_input(c, op), c.output(op)
@@ -104,30 +123,9 @@ def conv_2d(c: Context, op: FlatOp) -> None:
         raise ModelError(
             f"{op}: weights for {channels} input channels, input {x.name!r} has {x.channels} (grouped convolution is not supported)"
         )
-    padding, stride = window_options(c, op)
-    dilation = _dilation(c, op)
-    pads = explicit_padding(c, op, x, y, padding, ((kh, kw), stride, dilation), out)
-    scale = _weight_scale(c, op, out, 0)
-    multiplier, shift = build.weight_multipliers(x, scale, y, out)
-    low, high = build.clamp_range(y, c.activation(op))
-    c.graph.ops.append(
-        ir.Conv2D(
-            c.op_name(op),
-            (x.name,),
-            y.name,
-            weights,
-            _bias(c, op, out),
-            multiplier,
-            shift,
-            scale,
-            low,
-            high,
-            bits,
-            stride=stride,
-            dilation=dilation,
-            padding=pads,
-        )  # fmt: skip
-    )
+    window = _window(c, op, x, y, (kh, kw), out)
+    fields = _fields(c, op, x, y, (weights, bits), out)
+    c.graph.ops.append(ir.Conv2D(c.op_name(op), (x.name,), y.name, *fields, **window))
 
 
 def depthwise_conv_2d(c: Context, op: FlatOp) -> None:
@@ -137,31 +135,9 @@ def depthwise_conv_2d(c: Context, op: FlatOp) -> None:
     one, kh, kw, out = weights.shape
     if one != 1 or out % x.channels:
         raise ModelError(f"{op}: weights of shape {list(weights.shape)} do not fit {x.channels} input channels")
-    padding, stride = window_options(c, op)
-    dilation = _dilation(c, op)
-    pads = explicit_padding(c, op, x, y, padding, ((kh, kw), stride, dilation), out)
-    scale = _weight_scale(c, op, out, 3)
-    multiplier, shift = build.weight_multipliers(x, scale, y, out)
-    low, high = build.clamp_range(y, c.activation(op))
-    c.graph.ops.append(
-        ir.DepthwiseConv2D(
-            c.op_name(op),
-            (x.name,),
-            y.name,
-            weights[0],
-            _bias(c, op, out),
-            multiplier,
-            shift,
-            scale,
-            low,
-            high,
-            bits,
-            stride=stride,
-            dilation=dilation,
-            padding=pads,
-            depth_multiplier=out // x.channels,
-        )  # fmt: skip
-    )
+    window = {**_window(c, op, x, y, (kh, kw), out), "depth_multiplier": out // x.channels}
+    fields = _fields(c, op, x, y, (weights[0], bits), out, 3)
+    c.graph.ops.append(ir.DepthwiseConv2D(c.op_name(op), (x.name,), y.name, *fields, **window))
 
 
 def fully_connected(c: Context, op: FlatOp) -> None:
@@ -171,18 +147,15 @@ def fully_connected(c: Context, op: FlatOp) -> None:
     out, count = weights.shape
     if c.option(op, "WeightsFormat"):
         raise ModelError(f"{op}: shuffled weights are not supported")
-    scale = _weight_scale(c, op, out, 0)
-    multiplier, shift = build.weight_multipliers(x, scale, y, out)
-    low, high = build.clamp_range(y, c.activation(op))
-    rest = (weights, _bias(c, op, out), multiplier, shift, scale, low, high, bits)
+    fields = _fields(c, op, x, y, (weights, bits), out)
     if x.size == count:
         if y.size != out:
             raise ModelError(f"{op}: output {y.name!r} has shape {list(y.shape)} a sample, expected {out} elements")
-        c.graph.ops.append(ir.FullyConnected(c.op_name(op), (x.name,), y.name, *rest))
+        c.graph.ops.append(ir.FullyConnected(c.op_name(op), (x.name,), y.name, *fields))
         return
     if len(x.shape) < 2 or x.channels != count or y.channels != out or x.size // count != y.size // out:
         raise ModelError(f"{op}: weights of shape {list(weights.shape)} do not fit a sample of shape {list(x.shape)}")
-    _pointwise(c, op, x, y, (weights.reshape(out, 1, 1, count), *rest[1:]))
+    _pointwise(c, op, x, y, (weights.reshape(out, 1, 1, count), *fields[1:]))
 
 
 def _pointwise(c: Context, op: FlatOp, x: ir.Tensor, y: ir.Tensor, rest: tuple) -> None:

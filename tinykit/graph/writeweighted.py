@@ -80,35 +80,37 @@ def same_size(size: tuple[int, int], op: Any, window: tuple[int, int]) -> bool:
     )
 
 
-def conv2d(f: File, op: ir.Conv2D) -> None:
-    """CONV_2D."""
+def _operands(f: File, op: ir.Weighted) -> tuple[ir.Tensor, ir.Tensor]:
+    """(input, output) of an op whose rounding and integers are those of an interpreter."""
     x, y = pair(f, op)
     double_rounding(op)
     derived(op, "multipliers and shifts", build.weight_multipliers(x, op.weight_scale, y, len(op.bias)), (op.multiplier, op.shift))
-    source, padding = _padded(f, op, x)
-    operands = [source, *_weights(f, op, op.weights, 0)]
-    options = _window_options(op, padding)
-    version = 7 if f.encoding(op) == "INT4" else 3
-    f.clamped(
-        y, op.act_min, op.act_max, True,
-        lambda act, out: f.operator("CONV_2D", operands, out, version, "Conv2DOptions", fusedActivationFunction=act, **options),
-    )  # fmt: skip
+    return x, y
+
+
+def conv2d(f: File, op: ir.Conv2D) -> None:
+    """CONV_2D."""
+    _convolution(f, op, "CONV_2D", "Conv2DOptions", (op.weights, 0), {})
 
 
 def depthwise(f: File, op: ir.DepthwiseConv2D) -> None:
     """DEPTHWISE_CONV_2D."""
-    x, y = pair(f, op)
-    double_rounding(op)
-    derived(op, "multipliers and shifts", build.weight_multipliers(x, op.weight_scale, y, len(op.bias)), (op.multiplier, op.shift))
+    own = {"depthMultiplier": op.depth_multiplier}
+    _convolution(f, op, "DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", (op.weights[None], 3), own)
+
+
+def _convolution(
+    f: File, op: ir.Conv2D | ir.DepthwiseConv2D, name: str, table: str, weights: tuple[np.ndarray, int], own: dict[str, int]
+) -> None:
+    """`weights`: as the file holds them, and the axis of their scales; `own`: options beside those of the window."""
+    x, y = _operands(f, op)
     source, padding = _padded(f, op, x)
-    operands = [source, *_weights(f, op, op.weights[None], 3)]
-    options = {**_window_options(op, padding), "depthMultiplier": op.depth_multiplier}
+    operands = [source, *_weights(f, op, *weights)]
+    options = {**_window_options(op, padding), **own}
     version = 7 if f.encoding(op) == "INT4" else 3
     f.clamped(
         y, op.act_min, op.act_max, True,
-        lambda act, out: f.operator(
-            "DEPTHWISE_CONV_2D", operands, out, version, "DepthwiseConv2DOptions", fusedActivationFunction=act, **options
-        ),
+        lambda act, out: f.operator(name, operands, out, version, table, fusedActivationFunction=act, **options),
     )  # fmt: skip
 
 
@@ -124,9 +126,7 @@ def _window_options(op: ir.Conv2D | ir.DepthwiseConv2D, padding: int) -> dict[st
 
 def fully_connected(f: File, op: ir.FullyConnected) -> None:
     """FULLY_CONNECTED."""
-    x, y = pair(f, op)
-    double_rounding(op)
-    derived(op, "multipliers and shifts", build.weight_multipliers(x, op.weight_scale, y, len(op.bias)), (op.multiplier, op.shift))
+    x, y = _operands(f, op)
     keep = len(y.shape) > 1
     operands = [f.tensor(x.name), *_weights(f, op, op.weights, 0)]
     version = 10 if f.encoding(op) == "INT4" else 5 if keep else 4
