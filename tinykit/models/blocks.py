@@ -41,6 +41,13 @@ def normalise_relu(x: Any, activation: str = "relu") -> Any:
     return keras.layers.Activation(activation)(keras.layers.BatchNormalization()(x))
 
 
+def drop(x: Any, rate: float) -> Any:
+    """Dropout, no layer at all for a rate of 0."""
+    import keras
+
+    return keras.layers.Dropout(rate)(x) if rate else x
+
+
 def average_flatten(x: Any) -> Any:
     """Average over all positions of [h, w, c] as MLPerf Tiny's models do it: AveragePooling2D of the whole image, Flatten."""
     import keras

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pydantic
 
 from tinykit.errors import ModelError
-from tinykit.models.blocks import ClassifierOptions, check_rank, classify, normalise_relu
+from tinykit.models.blocks import ClassifierOptions, check_rank, classify, drop, normalise_relu
 
 
 class CnnOptions(ClassifierOptions):
@@ -50,6 +50,4 @@ def build(input_shape: tuple[int, ...], classes: int, options: CnnOptions) -> An
     x = keras.layers.GlobalAveragePooling2D()(x) if options.head == "average" else keras.layers.Flatten()(x)
     if options.dense:
         x = keras.layers.Dense(options.dense, activation="relu", kernel_initializer="he_normal")(x)
-    if options.dropout:
-        x = keras.layers.Dropout(options.dropout)(x)
-    return keras.Model(inputs, classify(x, classes, options.softmax), name="cnn")
+    return keras.Model(inputs, classify(drop(x, options.dropout), classes, options.softmax), name="cnn")

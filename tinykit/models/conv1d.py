@@ -4,7 +4,7 @@ from typing import Any
 
 import pydantic
 
-from tinykit.models.blocks import ClassifierOptions, check_rank, classify, normalise_relu
+from tinykit.models.blocks import ClassifierOptions, check_rank, classify, drop, normalise_relu
 
 
 class Conv1dOptions(ClassifierOptions):
@@ -39,6 +39,4 @@ def build(input_shape: tuple[int, ...], classes: int, options: Conv1dOptions) ->
         x = keras.layers.Conv1D(filters, options.kernel, options.stride, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
         x = normalise_relu(x)
     x = keras.layers.GlobalAveragePooling1D()(x)
-    if options.dropout:
-        x = keras.layers.Dropout(options.dropout)(x)
-    return keras.Model(inputs, classify(x, classes, options.softmax), name="conv1d")
+    return keras.Model(inputs, classify(drop(x, options.dropout), classes, options.softmax), name="conv1d")

@@ -10,6 +10,7 @@ from tinykit.models.blocks import (
     average_flatten,
     check_rank,
     classify,
+    drop,
     normalise_relu,
     regulariser,
 )
@@ -58,13 +59,11 @@ def build(input_shape: tuple[int, ...], classes: int, options: DsCnnOptions) -> 
     decay = regulariser(options.l2)
     x = keras.layers.Conv2D(options.filters, options.kernel, options.strides, padding="same", kernel_regularizer=decay)(inputs)
     x = normalise_relu(x)
-    if options.dropout[0]:
-        x = keras.layers.Dropout(options.dropout[0])(x)
+    x = drop(x, options.dropout[0])
     for _ in range(options.blocks):
         x = keras.layers.DepthwiseConv2D(3, padding="same", depthwise_regularizer=decay)(x)
         x = normalise_relu(x)
         x = keras.layers.Conv2D(options.filters, 1, padding="same", kernel_regularizer=decay)(x)
         x = normalise_relu(x)
-    if options.dropout[1]:
-        x = keras.layers.Dropout(options.dropout[1])(x)
+    x = drop(x, options.dropout[1])
     return keras.Model(inputs, classify(average_flatten(x), classes, options.softmax), name="ds_cnn")

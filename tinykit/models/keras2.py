@@ -6,7 +6,7 @@ from typing import Any
 
 from tinykit.errors import ModelError
 from tinykit.models.flatten import set_weights
-from tinykit.models.graphs import unique_name
+from tinykit.models.graphs import calls, unique_name
 from tinykit.models.operations import TF_FUNCTIONS, as_layer
 
 # Keys of Keras 2 layers that Keras 3 does not know, with the values for which leaving them out changes nothing.
@@ -95,16 +95,9 @@ def _is_model(layer: Any) -> bool:
     return isinstance(layer, tf_keras.Model)
 
 
-def _calls(model: Any) -> Iterator[Any]:
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            if not node.is_input:
-                yield node
-
-
 def _layers(model: Any, prefix: str) -> Iterator[tuple[Any, str]]:
     """Every layer call, nested models entered, with the name of the model around it."""
-    for node in _calls(model):
+    for node in calls(model):
         if _is_model(node.layer):
             yield from _layers(_functional(node.layer), node.layer.name)
         else:
@@ -196,7 +189,7 @@ def _replay(model: Any, inputs: list[Any], made: dict[int, Any]) -> list[Any]:
     def translate(value: Any) -> Any:
         return known.get(id(value), value)
 
-    for node in _calls(model):
+    for node in calls(model):
         arguments = tf.nest.map_structure(translate, node.call_args)
         keywords = {key: value for key, value in node.call_kwargs.items() if value is not None}
         keywords = tf.nest.map_structure(translate, keywords)

@@ -10,6 +10,7 @@ from tinykit.models.blocks import (
     average_flatten,
     check_rank,
     classify,
+    drop,
     normalise_relu,
     regulariser,
 )
@@ -78,6 +79,4 @@ def build(input_shape: tuple[int, ...], classes: int, options: MobilenetV1Option
         x = normalise_relu(keras.layers.DepthwiseConv2D(3, stride, padding="same")(x))
         x = convolution(x, channels, 1, 1)
     x = average_flatten(x)
-    if options.dropout:
-        x = keras.layers.Dropout(options.dropout)(x)
-    return keras.Model(inputs, classify(x, classes, options.softmax), name="mobilenet_v1")
+    return keras.Model(inputs, classify(drop(x, options.dropout), classes, options.softmax), name="mobilenet_v1")

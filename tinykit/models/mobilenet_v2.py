@@ -4,7 +4,7 @@ from typing import Any
 
 import pydantic
 
-from tinykit.models.blocks import ClassifierOptions, average_flatten, check_rank, classify, regulariser, round_channels
+from tinykit.models.blocks import ClassifierOptions, average_flatten, check_rank, classify, drop, regulariser, round_channels
 
 FIRST_CHANNELS = 32
 # (expansion, output channels at alpha 1, repeats, stride of the first): table 2 of arXiv:1801.04381
@@ -76,6 +76,4 @@ def build(input_shape: tuple[int, ...], classes: int, options: MobilenetV2Option
     if options.last:
         x = convolution(x, round_channels(options.last * max(1.0, options.alpha)))
     x = average_flatten(x)
-    if options.dropout:
-        x = keras.layers.Dropout(options.dropout)(x)
-    return keras.Model(inputs, classify(x, classes, options.softmax), name="mobilenet_v2")
+    return keras.Model(inputs, classify(drop(x, options.dropout), classes, options.softmax), name="mobilenet_v2")
