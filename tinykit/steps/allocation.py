@@ -111,6 +111,12 @@ def choose_bits(program: Program, input_range: InputRange, options: BitOptions, 
     return bits
 
 
+def drawn(context: StepContext, most: int) -> np.ndarray:
+    """At most so many raw samples of the training split [N, ...], drawn by the step's seed, in the order of the split."""
+    train = context.dataset.train.x
+    return train[np.sort(np.random.default_rng(context.seed).choice(len(train), min(most, len(train)), replace=False))]
+
+
 class _Choice:
     """One decision: the network as allocators see it, and the files that tell how it was made."""
 
@@ -193,10 +199,7 @@ class _Choice:
         from tinykit.fit.sensitivity import Probe
         from tinykit.quant.convert import from_program
 
-        train = self.context.dataset.train.x
-        count = min(SENSITIVITY_SAMPLES, len(train))
-        chosen = np.sort(np.random.default_rng(self.context.seed).choice(len(train), count, replace=False))
-        samples = np.asarray(self.context.chain.apply(train[chosen]), np.float32)
+        samples = np.asarray(self.context.chain.apply(drawn(self.context, SENSITIVITY_SAMPLES)), np.float32)
         model = from_program(self.program, self.input_range, codebook=self.options.codebook)
         return Probe(model, samples, self.context.dataset.task == "classification")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from tinykit.errors import ModelError
 from tinykit.recipe.step import StepContext
-from tinykit.steps.allocation import BitOptions, choose_bits
+from tinykit.steps.allocation import BitOptions, choose_bits, drawn
 
 if TYPE_CHECKING:
     import keras
@@ -80,6 +80,18 @@ def check_layers(model: keras.Model) -> None:
     fuse(model)
 
 
+class IntegerStep:
+    """Base of the steps that make an integer network of a float one."""
+
+    saved_with: ClassVar[tuple[str, ...]] = ("tinykit.quant.model",)
+    makes_integers: ClassVar[bool] = True
+    needs_float: ClassVar[bool] = True
+
+    def check(self, model: keras.Model) -> None:
+        """Raises ModelError with every layer that has no exact integer counterpart; called before any step runs."""
+        check_layers(model)
+
+
 def quantized_model(model: keras.Model, options: CalibrationOptions, context: StepContext, batch_norm: str = "frozen") -> QuantizedModel:
     """The integer network of a float model, calibrated on training samples.
 
@@ -97,14 +109,12 @@ def quantized_model(model: keras.Model, options: CalibrationOptions, context: St
     equalized = context.dataset.task == "anomaly" if options.equalize is None else options.equalize
     program, scale = fused_program(model, batch_norm, equalized), input_range(context)
     quantized = from_program(program, scale, choose_bits(program, scale, options, context), options.codebook)
-    train = context.dataset.train.x
-    count = min(options.calibration_samples, len(train))
-    chosen = np.sort(np.random.default_rng(context.seed).choice(len(train), count, replace=False))
-    samples = [context.chain.apply(train[chosen[i : i + 128]]) for i in range(0, count, 128)]
+    raw = drawn(context, options.calibration_samples)
+    samples = [context.chain.apply(raw[i : i + 128]) for i in range(0, len(raw), 128)]
     calibrate(quantized, samples, options.calibration, context.seed)
     if options.bias_correction:
         correct_biases(quantized)
-    context.log(f"calibrated {len(quantized.quantizers)} scales on {count} training samples")
+    context.log(f"calibrated {len(quantized.quantizers)} scales on {len(raw)} training samples")
     return quantized
 
 

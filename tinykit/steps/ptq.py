@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tinykit.recipe.step import StepContext, StepResult
 from tinykit.steps.allocation import check_bits
-from tinykit.steps.integers import CalibrationOptions, check_layers, describe, quantized_model
+from tinykit.steps.integers import CalibrationOptions, IntegerStep, describe, quantized_model
 
 if TYPE_CHECKING:
     import keras
@@ -16,7 +16,7 @@ class PtqOptions(CalibrationOptions):
     """Options of `ptq`."""
 
 
-class Ptq:
+class Ptq(IntegerStep):
     """Makes the integer network of a float model without training it: ranges from training samples, biases corrected for the mean error
     that weight rounding causes (Nagel et al. 2019).
 
@@ -26,13 +26,6 @@ class Ptq:
 
     name: ClassVar[str] = "ptq"
     Options: ClassVar[type[PtqOptions]] = PtqOptions
-    saved_with: ClassVar[tuple[str, ...]] = ("tinykit.quant.model",)
-    makes_integers: ClassVar[bool] = True
-    needs_float: ClassVar[bool] = True
-
-    def check(self, model: keras.Model) -> None:
-        """Raises ModelError with every layer that has no exact integer counterpart; called before any step runs."""
-        check_layers(model)
 
     def check_task(self, model: keras.Model, options: PtqOptions, context: StepContext) -> None:
         """Raises BudgetError if no bits can meet the budget; called before any step runs."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from tinykit.recipe.step import StepContext, StepResult
 from tinykit.steps.allocation import check_bits
 from tinykit.steps.fitting import FitOptions, check_task, fit, rebuilds, uncompiled
-from tinykit.steps.integers import CalibrationOptions, check_layers, describe, quantized_model
+from tinykit.steps.integers import CalibrationOptions, IntegerStep, describe, quantized_model
 from tinykit.steps.train import ends_in_softmax
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class QuantizeOptions(CalibrationOptions, FitOptions):
     )
 
 
-class Quantize:
+class Quantize(IntegerStep):
     """Trains the int8 network itself. The forward pass is the board's integer arithmetic, activations and weights have learned steps
     (LSQ, Esser et al. 2020), and the float model may guide it by its logits (Hinton et al. 2015).
 
@@ -42,13 +42,6 @@ class Quantize:
 
     name: ClassVar[str] = "quantize"
     Options: ClassVar[type[QuantizeOptions]] = QuantizeOptions
-    saved_with: ClassVar[tuple[str, ...]] = ("tinykit.quant.model",)
-    makes_integers: ClassVar[bool] = True
-    needs_float: ClassVar[bool] = True
-
-    def check(self, model: keras.Model) -> None:
-        """Raises ModelError with every layer that has no exact integer counterpart; called before any step runs."""
-        check_layers(model)
 
     def check_task(self, model: keras.Model, options: QuantizeOptions, context: StepContext) -> None:
         """Raises ModelError if the model's output does not suit the data, BudgetError if no bits can meet the budget; called before any
