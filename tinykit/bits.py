@@ -23,7 +23,7 @@ from tinykit import atomic
 from tinykit.boards.table import DEFAULT_BOARD, firmware_board, firmware_boards
 from tinykit.cli import expect_flags, run_program
 from tinykit.config.sizes import format_size, parse_size
-from tinykit.errors import BudgetError, ConfigError
+from tinykit.errors import BudgetError, ConfigError, collected
 
 if TYPE_CHECKING:
     from tinykit.fit.search import Fitted
@@ -57,10 +57,8 @@ def limits_of(board: str | None, flash: str | None, ram: str | None) -> Limits:
             problems.append(f"--{name}: {error}")
     name = board or _smallest_board(sizes.get("flash"), sizes.get("ram"))
     budget = None
-    try:
+    with collected(ConfigError, problems, "--board: "):
         budget = firmware_board(name).budget()
-    except ConfigError as error:
-        problems += [f"--board: {p}" for p in error.problems]
     if problems or budget is None:
         raise ConfigError(problems)
     given = flash is not None or ram is not None

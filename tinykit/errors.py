@@ -1,6 +1,7 @@
 """Errors that a user can act on. The command-line programs print them without a traceback and exit with `exit_code`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 LONGEST_PROBLEM = 2000  # characters of one message
 
@@ -33,6 +34,16 @@ class TinykitError(Exception):
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [_shortened(p) for p in ([problems] if isinstance(problems, str) else problems)]
         super().__init__("\n".join(self.problems))
+
+
+@contextmanager
+def collected(kind: type[TinykitError], problems: list[str], where: str = "") -> Iterator[None]:
+    """Goes on behind the block after an error of `kind`, with what it says, each line behind `where`, in `problems`: all of them can be
+    told at once."""
+    try:
+        yield
+    except kind as error:
+        problems += [where + problem for problem in error.problems]
 
 
 class ConfigError(TinykitError):

@@ -13,7 +13,7 @@ from tinykit.config.catalogue import Catalogue, Family, default_catalogue, neare
 from tinykit.config.document import MAX_BYTES, Document, apply_override, describe, dump_yaml, parse_yaml
 from tinykit.config.schema import RecipeConfig, RunConfig
 from tinykit.config.validation import validate
-from tinykit.errors import ConfigError, TinykitError
+from tinykit.errors import ConfigError, TinykitError, collected
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -151,10 +151,8 @@ def load_config(
     problems: list[str] = []
     overridden = []
     for flag, text in [*(("--set", text) for text in overrides), *([("--seed", f"seed={seed}")] if seed is not None else [])]:
-        try:
+        with collected(ConfigError, problems):
             overridden.append(apply_override(document, text, flag))
-        except ConfigError as error:
-            problems += error.problems
     resolver = _Resolver(document, file, catalogue or default_catalogue(), problems)
     resolver.settle_model(overridden)
     return resolver.resolve()

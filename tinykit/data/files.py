@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from tinykit.data.dataset import RAW_DTYPES, Split
-from tinykit.errors import DataError, one_line
+from tinykit.errors import DataError, collected, one_line
 from tinykit.options import nearest
 
 MAX_ARRAY_BYTES = 8 << 30
@@ -141,10 +141,8 @@ def read_npz(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
         for name in [*required, *optional]:
             if name not in names:
                 continue
-            try:
+            with collected(DataError, problems):
                 arrays[name] = _member(archive, path, name)
-            except DataError as error:
-                problems += error.problems
     if problems:
         raise DataError(problems)
     return arrays

@@ -9,7 +9,7 @@ from tinykit.data.files import as_split, check_samples, missing_message, read_np
 from tinykit.data.splits import VAL_FRACTION, assemble, generated_dataset, group_split
 from tinykit.data.textfiles import read_numbers
 from tinykit.data.windows import tail_split
-from tinykit.errors import DataError
+from tinykit.errors import DataError, collected
 from tinykit.options import Options
 
 CLASS_NAMES = ("walking", "walking upstairs", "walking downstairs", "sitting", "standing", "laying")
@@ -57,12 +57,11 @@ def _read_part(root: Path, part: str) -> tuple[Split, np.ndarray]:
     """Windows and subjects of train or test of the folder; raises DataError with every problem."""
     signals = [root / part / "Inertial Signals" / f"{name}_{part}.txt" for name in CHANNELS]
     named = [root / part / f"y_{part}.txt", root / part / f"subject_{part}.txt"]
-    tables, problems = [], []
+    tables = []
+    problems: list[str] = []
     for path, columns in (*((path, STEPS) for path in signals), *((path, 1) for path in named)):
-        try:
+        with collected(DataError, problems):
             tables.append(read_numbers(path, columns, MAX_WINDOWS))
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     for path, table in zip((*signals, *named), tables):
@@ -127,12 +126,10 @@ def load(options: HarOptions, *, seed: int, quicktest: bool) -> Dataset:
         return generated_dataset("har", (STEPS, len(CHANNELS)), "int16", CLASS_NAMES, seed, str(path.name))
     root, arrays = found
     parts: list[tuple[Split, np.ndarray | None]] = []
-    problems = []
+    problems: list[str] = []
     for part in ("train", "test"):
-        try:
+        with collected(DataError, problems):
             parts.append(_read_npz(root / f"har_{part}.npz") if arrays else _read_part(root, part))
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     (pool, subjects), (test, others) = parts

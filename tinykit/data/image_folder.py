@@ -10,7 +10,7 @@ import pydantic
 from tinykit.data.dataset import Dataset, Split
 from tinykit.data.files import MAX_ARRAY_BYTES, missing_message, resolve
 from tinykit.data.splits import assemble, generated_dataset, split_pool, split_train
-from tinykit.errors import DataError, one_line
+from tinykit.errors import DataError, collected, one_line
 from tinykit.options import Options
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -100,12 +100,10 @@ def _read(files: list[tuple[Path, int]], options: ImageFolderOptions) -> Split:
     if size > MAX_ARRAY_BYTES:
         raise DataError(f"{options.path}: {size} bytes decoded, more than the limit of {MAX_ARRAY_BYTES}; choose a smaller size")
     x = np.empty((len(files), *options.size, channels), np.uint8)
-    problems = []
+    problems: list[str] = []
     for row, (path, _) in enumerate(files):
-        try:
+        with collected(DataError, problems):
             x[row] = decode(path, options.size, options.grayscale)
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     return Split(x, np.array([label for _, label in files], np.int64))
@@ -157,10 +155,8 @@ def load(options: ImageFolderOptions, *, seed: int, quicktest: bool) -> Dataset:
         raise DataError(problems)
     splits = []
     for files in listings:
-        try:
+        with collected(DataError, problems):
             splits.append(_read(files, options))
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     pool, test = splits[0], splits[1] if shipped else None

@@ -17,7 +17,7 @@ from tinykit.data.dataset import Dataset, Split
 from tinykit.data.download import Progress, Source, by_hand, megabytes
 from tinykit.data.files import missing_message, resolve
 from tinykit.data.splits import QUICKTEST_SIZES, assemble, generated_dataset
-from tinykit.errors import DataError
+from tinykit.errors import DataError, collected
 from tinykit.options import Options
 
 # Sizes and digests are those of tensorflow_datasets (url_checksums/speech_commands.txt).
@@ -264,12 +264,11 @@ def _splits(root: Path, test_root: Path | None, options: KwsOptions, quicktest: 
     if found is not None:
         return found
     noises = read_noises(root, FRONT_ENDS[options.features]) if options.needs_noise else []
-    splits, problems = [], []
+    splits = []
+    problems: list[str] = []
     for number, (name, plan) in enumerate(plans.items()):
-        try:
+        with collected(DataError, problems):
             splits.append(compute(plan, [tree.noise_part(noise, name) for noise in noises], options, number))
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     if stored:

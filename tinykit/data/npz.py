@@ -9,7 +9,7 @@ import pydantic
 from tinykit.data.dataset import RAW_DTYPES, Dataset, Split
 from tinykit.data.files import as_split, card_classes, check_samples, missing_message, read_card, read_npz, resolve
 from tinykit.data.splits import assemble, generated_dataset, split_pool, split_train
-from tinykit.errors import DataError
+from tinykit.errors import DataError, collected
 from tinykit.options import Options
 
 
@@ -93,14 +93,13 @@ def load(options: NpzOptions, *, seed: int, quicktest: bool) -> Dataset:
     if absent:
         return _absent(path, absent, options, seed=seed, quicktest=quicktest)
     names = options.classes or card_classes(read_card(path), path)
-    read, problems = [], []
+    read = []
+    problems: list[str] = []
     for file in (path, test_path):
         if file is None:
             continue
-        try:
+        with collected(DataError, problems):
             read.append(_read(file, options, None if names is None else len(names)))
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     pool, groups = read[0]

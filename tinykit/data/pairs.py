@@ -9,7 +9,7 @@ from tinykit.atomic import replacing
 from tinykit.data.dataset import Dataset, Split
 from tinykit.data.files import as_split, check_samples, missing_message, read_npz, resolve
 from tinykit.data.splits import assemble, generated_dataset, split_train
-from tinykit.errors import DataError
+from tinykit.errors import DataError, collected
 
 
 def read_split(path: Path, shape: tuple[int, ...] | None, classes: int | None) -> Split:
@@ -77,15 +77,14 @@ def load_pair(
         make(absent)
     elif absent:
         raise DataError([missing_message(name, path) + hint for path in absent])
-    splits, problems = [], []
+    splits = []
+    problems: list[str] = []
     for path in paths:
-        try:
+        with collected(DataError, problems):
             split = read_split(path, shape, len(class_names))
             if split.x.dtype != np.uint8:
                 problems.append(f"{path}, array 'x': expected uint8, received {split.x.dtype}")
             splits.append(split)
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     train, test = splits

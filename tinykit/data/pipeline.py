@@ -9,7 +9,7 @@ import numpy as np
 from tinykit.data.augment import AUGMENTATIONS, SEEDS_PER_BATCH, parse_augmentations
 from tinykit.data.dataset import Dataset, Split
 from tinykit.data.preprocess import Chain
-from tinykit.errors import ConfigError, DataError, TinykitError
+from tinykit.errors import ConfigError, DataError, TinykitError, collected
 
 __all__ = ["AUGMENTATIONS", "batches", "check_samples", "parse_augmentations"]
 
@@ -23,17 +23,13 @@ def check_samples(dataset: Dataset, chain: Chain, augment: Sequence[Any], rebuil
     Raises:
         DataError: with every problem; needs no TensorFlow.
     """
-    problems = []
-    try:
+    problems: list[str] = []
+    with collected(DataError, problems, "data."):
         if not np.isfinite(chain.apply(dataset.train.x[:1])).all():
             problems.append("data.preprocess: gives NaN or infinite values; choose other constants")
-    except DataError as error:
-        problems += [f"data.{problem}" for problem in error.problems]
     for number, change in enumerate(parse_augmentations(augment)):
-        try:
+        with collected(TinykitError, problems, f"data.augment[{number}] "):
             change.check(dataset.input_shape, dataset.train.x.dtype.name)
-        except TinykitError as error:
-            problems += [f"data.augment[{number}] {problem}" for problem in error.problems]
     found = np.unique(dataset.train.y)
     if dataset.task == "classification" and not rebuilt and len(found) < 2:
         only = f", {dataset.class_names[int(found[0])]!r}," if len(found) else ""

@@ -10,7 +10,7 @@ import pydantic
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from tinykit.data.arithmetic import NUMPY, TENSORFLOW, Arithmetic
-from tinykit.errors import ConfigError, DataError
+from tinykit.errors import ConfigError, DataError, collected
 from tinykit.options import nearest, parse_options
 
 STRICT = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -349,10 +349,8 @@ def parse_declared(declared: Any, registry: dict[str, type], where: str) -> list
         if name not in registry:
             problems.append(f"{at}: unknown op {name!r}: {nearest(name, registry)}")
             continue
-        try:
+        with collected(ConfigError, problems):
             built.append(parse_options(registry[name], {} if parameters is None else parameters, f"{at} {name}"))
-        except ConfigError as error:
-            problems += error.problems
     if problems:
         raise ConfigError(problems)
     return built

@@ -18,7 +18,7 @@ from tinykit.data.files import MAX_ARRAY_BYTES, missing_message, resolve
 from tinykit.data.image_folder import MAX_FILES, decode, image_files
 from tinykit.data.progress import Progress
 from tinykit.data.splits import QUICKTEST_SIZES, generated_dataset, split_sha256
-from tinykit.errors import DataError
+from tinykit.errors import DataError, collected
 from tinykit.options import Options
 
 CLASS_NAMES = ("non_person", "person")  # in the order of their labels, 0 and 1
@@ -176,12 +176,11 @@ def list_coco(root: Path, options: VwwOptions) -> dict[str, list[Picture]]:
         raise DataError(
             f"{root / 'annotations'}: expected instances_train*.json and instances_val*.json, or one instances_*.json; found {found}"
         )
-    given, problems = {}, []
+    given = {}
+    problems: list[str] = []
     for kind, file in zip(kinds, files):
-        try:
+        with collected(DataError, problems):
             given[kind] = _coco_pictures(root, file, options)
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     return split_by_name(next(iter(given.values()))) if len(given) == 1 else _with_splits(given)
@@ -240,10 +239,8 @@ def read_parts(parts: dict[str, list[Picture]], source: str, options: VwwOptions
     splits = []
     for split in SPLITS:
         show = Progress(f"reading {split}", "images") if len(parts[split]) >= MANY else None
-        try:
+        with collected(DataError, problems):
             splits.append(read_pictures(parts[split], options, show))
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     digest = split_sha256(*(np.array([place[picture.path] for picture in parts[split]], np.int64) for split in SPLITS))

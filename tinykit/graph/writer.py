@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinykit.errors import ModelError
+from tinykit.errors import ModelError, collected
 from tinykit.graph import ir
 from tinykit.graph.encodings import Choice, Encoding, choose
 from tinykit.graph.flatfile import DECODE
@@ -104,14 +104,13 @@ def op_names(graph: ir.Graph, *, int4: bool = True, lut: bool | None = None) -> 
 
 
 def _build(graph: ir.Graph, keep_names: bool, choice: Choice, packed: Packed | None = None) -> File:
-    file, problems = File(graph, keep_names, choice, packed), []
+    file = File(graph, keep_names, choice, packed)
+    problems: list[str] = []
     for name in graph.inputs:
         file.tensor(name)
     for op in graph.ops:
-        try:
+        with collected(ModelError, problems):
             WRITERS[op.kind](file, op)
-        except ModelError as error:
-            problems += error.problems
     if problems:
         raise ModelError([f"graph {graph.name!r}: {p}" for p in dict.fromkeys(problems)])
     return file

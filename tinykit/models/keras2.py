@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from tinykit.errors import ModelError
+from tinykit.errors import ModelError, collected
 from tinykit.models.flatten import set_weights
 from tinykit.models.graphs import calls, unique_name
 from tinykit.models.operations import TF_FUNCTIONS, as_layer
@@ -51,10 +51,8 @@ def convert_keras2(model: Any) -> Any:
     for layer, prefix in _layers(source, ""):
         if id(layer) in made or _function(layer):
             continue
-        try:
+        with collected(ModelError, problems):
             made[id(layer)] = _counterpart(layer, unique_name(layer.name, prefix, used))
-        except ModelError as error:
-            problems += error.problems
     if problems:
         raise ModelError(problems)
     outputs = _replay(source, inputs, made)

@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Callable
 
 from tinykit.boards.toolchain import choose, choose_host
-from tinykit.errors import ConfigError
+from tinykit.errors import ConfigError, collected
 
 _EMULATOR = "the Python package unicorn, which emulates the boards, is not installed; install it: `pip install unicorn`"
 
@@ -19,9 +19,7 @@ def check_tools() -> None:
     checks: tuple[Callable[[], object], ...] = (choose, choose_host, _emulator)
     problems: list[str] = []
     for check in checks:
-        try:
+        with collected(ConfigError, problems):
             check()
-        except ConfigError as error:
-            problems += error.problems
     if problems:
         raise ConfigError(problems)
