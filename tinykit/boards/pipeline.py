@@ -65,14 +65,19 @@ class Compiled:
     def problems(self) -> list[str]:
         """What does not fit the budget, and what would help; empty where all fits."""
         sizes = self.build.sizes
-        found = []
-        if self.budget.ram is not None and self.ram > self.budget.ram:
-            parts = f"arena {sizes.arena:,}, static {sizes.static:,}, stack {self.stack:,}"
-            found += ram_problem(self.engine, self.board, self.budget.ram, self.ram, parts)
-        if self.budget.flash is not None and sizes.total > self.budget.flash:
-            parts = f"weights {sizes.weights:,}, tables {sizes.tables:,}, code {sizes.code + sizes.runtime:,}"
-            found += flash_problem(self.engine, self.board, self.budget.flash, sizes.total, parts)
-        return found
+        ram = f"arena {sizes.arena:,}, static {sizes.static:,}, stack {self.stack:,}"
+        flash = f"weights {sizes.weights:,}, tables {sizes.tables:,}, code {sizes.code + sizes.runtime:,}"
+        return _over(self.engine, self.board, self.budget, (self.ram, ram), (sizes.total, flash))
+
+
+def _over(engine: Engine, board: Board, budget: Budget, ram: tuple[int, str], flash: tuple[int, str]) -> list[str]:
+    """Messages for what is beyond the budget; ram, flash: bytes and what they are made of."""
+    found = []
+    if budget.ram is not None and ram[0] > budget.ram:
+        found += ram_problem(engine, board, budget.ram, *ram)
+    if budget.flash is not None and flash[0] > budget.flash:
+        found += flash_problem(engine, board, budget.flash, *flash)
+    return found
 
 
 def ram_problem(engine: Engine, board: Board, limit: int, used: int, parts: str) -> list[str]:
@@ -97,12 +102,8 @@ def flash_problem(engine: Engine, board: Board, limit: int, used: int, parts: st
 
 def check_before_linking(engine: Engine, board: Board, budget: Budget) -> None:
     """Refuses what cannot fit whatever the compiler does. Raises BudgetError."""
-    problems = []
-    if budget.ram is not None and engine.plan.arena_bytes > budget.ram:
-        problems += ram_problem(engine, board, budget.ram, engine.plan.arena_bytes, "the arena alone")
     constants = engine.weight_bytes + engine.table_bytes
-    if budget.flash is not None and constants > budget.flash:
-        problems += flash_problem(engine, board, budget.flash, constants, "weights and tables alone")
+    problems = _over(engine, board, budget, (engine.plan.arena_bytes, "the arena alone"), (constants, "weights and tables alone"))
     if problems:
         raise BudgetError(problems)
 
