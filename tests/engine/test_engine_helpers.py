@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from engine_host import CC, STRICT, needs_cc, run_cc
 
+from tinykit.engine.compact import Codes, table_space
 from tinykit.engine.support import HELPERS
 from tinykit.graph import fixedpoint as fp
 from tinykit.graph.ir import Rounding
@@ -25,6 +26,14 @@ void each_{name}(const int32_t *a, const int32_t *b, const int32_t *c, int32_t *
 }}
 """
 
+_TABLES = """
+void tables(int8_t *space, const void *biases, const uint16_t *codes, int32_t count, int32_t wide, uint64_t rate, int32_t base);
+void tables(int8_t *space, const void *biases, const uint16_t *codes, int32_t count, int32_t wide, uint64_t rate, int32_t base)
+{
+    tk_tables(space, biases, codes, count, wide, rate, base);
+}
+"""
+
 CALLS = {
     "scale": "tk_scale((uint32_t)a[i], b[i], c[i])",
     "scale_any": "tk_scale_any((uint32_t)a[i], b[i], c[i])",
@@ -37,17 +46,23 @@ CALLS = {
 
 
 @pytest.fixture(scope="module")
-def each(tmp_path_factory) -> Callable[..., np.ndarray]:
-    """each(name, a, b, c): the helper for every row of three int32 columns."""
+def library(tmp_path_factory) -> ctypes.CDLL:
+    """All helpers."""
     folder = tmp_path_factory.mktemp("helpers")
     text = "#include <stdint.h>\n#define TK_KERNEL static\n" + "\n".join(HELPERS.values())
     text += "\nint32_t use_clamp(int32_t v);\nint32_t use_clamp(int32_t v) { return tk_clamp(v, 0, 1); }\n"
+    text += _TABLES
     for name, call in CALLS.items():
         text += _EACH.format(name=name, call=call)
     (folder / "helpers.c").write_text(text)
     run_cc([*STRICT, "-O2", "-shared", "-fPIC", str(folder / "helpers.c"), "-o", str(folder / "helpers.so")])
     assert CC
-    library = ctypes.CDLL(str(folder / "helpers.so"))
+    return ctypes.CDLL(str(folder / "helpers.so"))
+
+
+@pytest.fixture(scope="module")
+def each(library) -> Callable[..., np.ndarray]:
+    """each(name, a, b, c): the helper for every row of three int32 columns."""
 
     def run(name: str, *columns: np.ndarray) -> np.ndarray:
         arrays = [np.ascontiguousarray(np.broadcast_to(c, (N,)), dtype=np.int32) for c in columns]
@@ -128,3 +143,19 @@ def test_reciprocal(each, tally) -> None:
     a = rng.integers(0, 1 << 31, N) >> rng.integers(0, 31, N)
     a[:32], a[32:64] = np.arange(32), (1 << 31) - 1 - np.arange(32)
     compared(tally, each("reciprocal", a), fp.one_over_one_plus_x(a))
+
+
+@pytest.mark.parametrize("bias", [np.int16, np.int32])
+def test_tables(library, bias, tally) -> None:
+    """Every code, at rates from end to end, against the decoder in Python; biases at both ends of their type."""
+    codes, wrong = np.arange(1 << 16, dtype=np.uint16), 0
+    biases = np.resize(np.array([np.iinfo(bias).min, -1, 0, np.iinfo(bias).max], bias), codes.size)
+    for rate in (1 << 51, (1 << 51) + 12_345_678_901, 3 << 50, (1 << 52) - (1 << 33)):
+        space = np.zeros(table_space(codes.size), np.int8)
+        pointers = [ctypes.c_void_p(a.ctypes.data) for a in (space, biases, codes)]
+        library.tables(*pointers, codes.size, int(bias is np.int32), ctypes.c_uint64(rate), 7)
+        multiplier, shift = Codes(codes, rate, 7).decoded()
+        words = space[: 8 * codes.size].view(np.int32).reshape(2, -1)
+        wrong += int((words[0] != biases).sum() + (words[1] != multiplier).sum() + (space[8 * codes.size :] != shift).sum())
+    tally("widened tables, C against Python", wrong, 4 * 3 * codes.size)
+    assert wrong == 0

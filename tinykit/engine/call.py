@@ -9,7 +9,7 @@ import numpy as np
 
 from tinykit.errors import ModelError
 
-CTYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t", "float32": "float"}
+CTYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "uint16": "uint16_t", "int32": "int32_t", "float32": "float"}
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Table:
 
     Attributes:
         role: 'w' weights, 'q' biases and quantisation constants, 'c' other constants; the first letter of its name in C.
-        values: one-dimensional array of int8, uint8, int16, int32 or float32.
+        values: one-dimensional array of int8, uint8, int16, uint16, int32 or float32.
     """
 
     role: str

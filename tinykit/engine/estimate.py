@@ -25,7 +25,7 @@ def ram_estimate(graph: ir.Graph) -> int:
     Raises:
         ModelError: an op has no kernel, or the graph is malformed.
     """
-    return ram_bytes(planned(graph)[2])
+    return ram_bytes(planned(graph).plan)
 
 
 def code_estimate(engine: Engine) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, PadRow, Place, Table
+from tinykit.engine.compact import compacted
 from tinykit.engine.ctext import array, comment, float_literal
 from tinykit.engine.lower import executed, planned
 from tinykit.engine.memory import is_packed, last_mask
@@ -109,14 +110,19 @@ def build_engine(graph: ir.Graph, name: str | None = None) -> Engine:
     Raises:
         ModelError: an op has no kernel, or the graph is malformed.
     """
-    return generate(*planned(graph), c_identifier(name or graph.name))
+    lowered = planned(graph)
+    return generate(lowered.graph, lowered.problem, lowered.plan, c_identifier(name or graph.name), lowered.compact)
 
 
-def generate(graph: ir.Graph, problem: Problem, plan: Plan, name: str) -> Engine:
-    """The C files of a planned graph."""
+def generate(graph: ir.Graph, problem: Problem, plan: Plan, name: str, compact: Mapping[str, int] | None = None) -> Engine:
+    """The C files of a planned graph.
+
+    Args:
+        compact: layers whose tables are widened into scratch, see `tinykit.engine.lower.Lowered`.
+    """
     ops = executed(graph)
     ordered = [ops[i] for i in plan.order]
-    calls = [kernel(op).call(graph, op, op.name in plan.reversed) for op in ordered]
+    calls = [_call(graph, op, op.name in plan.reversed, (compact or {}).get(op.name)) for op in ordered]
     tables = _Tables()
     for i, call in enumerate(calls):
         tables.add(i, call)
@@ -126,6 +132,14 @@ def generate(graph: ir.Graph, problem: Problem, plan: Plan, name: str) -> Engine
     )
     files = {f"{name}.h": _header(graph, plan, name), f"{name}.c": _source(graph, plan, name, ordered, calls, functions, tables)}
     return Engine(name, graph, problem, plan, files, layers, tables.total("w"), tables.total("q") + tables.total("c"))
+
+
+def _call(graph: ir.Graph, op: ir.Op, reverse: bool, space: int | None) -> Call:
+    """The call that executes an op; its tables are compact where there is `space` for them in its scratch."""
+    call = kernel(op).call(graph, op, reverse)
+    if space is None or not isinstance(op, ir.Weighted):
+        return call
+    return compacted(call, graph, op, space) or call
 
 
 class _Tables:

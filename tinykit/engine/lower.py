@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from tinykit.engine.access import activations, tensor_bits, tensor_bytes
+from tinykit.engine.compact import FLASH_PER_RAM, choose, with_space
 from tinykit.engine.memory import dtype, is_packed
 from tinykit.engine.registry import kernel
 from tinykit.errors import ModelError
@@ -14,8 +16,24 @@ from tinykit.graph.plan.planner import make_plan
 from tinykit.graph.plan.problem import Plan, Problem, Step
 
 
-def planned(graph: ir.Graph) -> tuple[ir.Graph, Problem, Plan]:
-    """What an engine is generated from: the folded graph, the planner's problem and its plan.
+@dataclass(frozen=True)
+class Lowered:
+    """What an engine is generated from.
+
+    Attributes:
+        graph: folded.
+        problem, plan: the planner's.
+        compact: layers whose tables are widened into scratch -> bytes of scratch before them.
+    """
+
+    graph: ir.Graph
+    problem: Problem
+    plan: Plan
+    compact: Mapping[str, int]
+
+
+def planned(graph: ir.Graph) -> Lowered:
+    """Plans a network. Tables are compact where that saves more flash than the RAM that it costs is worth.
 
     Raises:
         ModelError: an op has no kernel, or the graph is malformed.
@@ -23,7 +41,13 @@ def planned(graph: ir.Graph) -> tuple[ir.Graph, Problem, Plan]:
     graph.validate()
     graph = folded(graph)
     problem = plan_problem(graph)
-    return graph, problem, make_plan(problem)
+    plan, choice = make_plan(problem), choose(graph, problem)
+    if choice.layers:
+        wider = with_space(graph, problem, choice)
+        other = make_plan(wider)
+        if FLASH_PER_RAM * (other.arena_bytes - plan.arena_bytes) <= choice.saved:
+            return Lowered(graph, wider, other, choice.layers)
+    return Lowered(graph, problem, plan, {})
 
 
 def executed(graph: ir.Graph) -> list[ir.Op]:

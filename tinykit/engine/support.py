@@ -139,6 +139,25 @@ static inline int32_t tk_odd2(const int8_t *packed, int32_t i)
 """
 
 
+_TABLES = """\
+/* Widens a layer's tables: biases of 16 bits (of 32 where wide), then a multiplier and a right shift for each code, whose bits are
+   exponent << 11 | (mantissa - 2048); rate is what the channels' multipliers share. */
+TK_KERNEL void tk_tables(int8_t *space, const void *biases, const uint16_t *codes, int32_t count, int32_t wide, uint64_t rate, int32_t base)
+{
+    int32_t *const bias = (int32_t *)(void *)space, *const multiplier = bias + count;
+    int8_t *const shift = (int8_t *)(multiplier + count);
+    TK_ROLLED
+    for (int32_t i = 0; i < count; ++i) {
+        const uint64_t product = ((codes[i] & 2047u) + 2048u) * rate;
+        const int32_t up = (int32_t)(product >> 63);
+        bias[i] = wide ? ((const int32_t *)biases)[i] : ((const int16_t *)biases)[i];
+        multiplier[i] = (int32_t)((product + ((uint64_t)1 << (31 + up))) >> (32 + up));
+        shift[i] = (int8_t)(base + (codes[i] >> 11) - up);
+    }
+}
+"""
+
+
 def _packed(text: str, bits: int) -> str:
     """A helper for elements of `bits` bits."""
     each = 8 // bits
@@ -157,6 +176,7 @@ HELPERS: dict[str, str] = {
     "tk_rolled": _ROLLED,
     "tk_exp": _EXP,
     "tk_reciprocal": _RECIPROCAL,
+    "tk_tables": _TABLES,
     "tk_get4": _packed(_GET, 4),
     "tk_get2": _packed(_GET, 2),
     "tk_put4": _packed(_PUT, 4),

@@ -17,8 +17,6 @@ from tinykit.engine.generate import Engine, c_identifier, generate
 from tinykit.engine.memory import random_samples
 from tinykit.errors import BudgetError, ConfigError
 from tinykit.fit.preview import Preview
-from tinykit.graph import ir
-from tinykit.graph.plan.problem import Plan, Problem
 from tinykit.quant.allocation.network import Bits
 
 
@@ -68,23 +66,24 @@ class EngineMeter:
 
     def __init__(self, network: Preview, board: Board | None, log: Callable[[str], None] = lambda line: None) -> None:
         self.network, self.board, self.log = network, board, log
-        self._plans: dict[Bits, tuple[ir.Graph, Problem, Plan]] = {}  # the last one only, as of engines: weights take memory
+        self._plans: dict[Bits, lower.Lowered] = {}  # the last one only, as of engines: weights take memory
         self._engines: dict[Bits, Engine] = {}
         self._linked: dict[Bits, Linked] = {}
 
-    def _plan(self, bits: Bits) -> tuple[ir.Graph, Problem, Plan]:
+    def _plan(self, bits: Bits) -> lower.Lowered:
         if bits not in self._plans:
             self._plans = {bits: lower.planned(self.network.with_bits(bits))}
         return self._plans[bits]
 
     def _engine(self, bits: Bits) -> Engine:
         if bits not in self._engines:
-            graph, problem, plan = self._plan(bits)
-            self._engines = {bits: generate(graph, problem, plan, c_identifier(graph.name))}
+            lowered = self._plan(bits)
+            name = c_identifier(lowered.graph.name)
+            self._engines = {bits: generate(lowered.graph, lowered.problem, lowered.plan, name, lowered.compact)}
         return self._engines[bits]
 
     def planned(self, bits: Bits) -> Planned:
-        _, _, plan = self._plan(bits)
+        plan = self._plan(bits).plan
         fullest = sorted(plan.timeline, key=lambda step: -step.least)
         return Planned(ram_bytes(plan), tuple(step.step for step in fullest))
 

@@ -154,6 +154,11 @@ class QuantizedModel(keras.Model):
             for spec, layer in zip(self.specs, self.nodes):
                 layer.limit([self._quantizer_of(name) for name in spec["inputs"]], self.quantizers[spec["quantizer"]])
 
+    def learn_statistics(self, on: bool) -> None:
+        """Whether training moves the statistics of batch norm that is not folded (it does at first)."""
+        for layer in self.weighted_layers():
+            layer.learns_statistics.assign(float(on))
+
     def _quantizer_of(self, name: str) -> TensorQuantizer:
         index = next((s["quantizer"] for s in self.specs if s["name"] == name), self.input_quantizer)
         return self.quantizers[index]

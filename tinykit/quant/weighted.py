@@ -69,6 +69,7 @@ class Weighted(QLayer):
         self.b = self.add_weight(shape=(out,), initializer="zeros", name="b")
         steps = (out,) if self.per_channel else (1,)
         self.log_step = self.add_weight(shape=steps, initializer=keras.initializers.Constant(math.log(1 / 127)), name="log_step")
+        self.learns_statistics = tf.Variable(1.0, trainable=False)  # TensorFlow's own, because it is no part of the network
         if batch_norm:
             self.gamma = self.add_weight(shape=(out,), initializer="ones", name="gamma")
             self.beta = self.add_weight(shape=(out,), initializer="zeros", name="beta")
@@ -238,7 +239,7 @@ class Weighted(QLayer):
         alive = tf.abs(self._gain()) >= self._scale_gain()
         gain = tf.cast(self._gain(), tf.float64)
         mean, variance = tf.nn.moments(folded / tf.where(alive, gain, tf.ones_like(gain)), axes=list(range(len(folded.shape) - 1)))
-        rate = 1.0 - self.batch_norm["momentum"]
+        rate = (1.0 - self.batch_norm["momentum"]) * self.learns_statistics
         for variable, batch in ((self.moving_mean, mean + tf.cast(self.b, tf.float64)), (self.moving_variance, variance)):
             old = tf.convert_to_tensor(variable)
             variable.assign(tf.where(alive, old + rate * (tf.cast(batch, tf.float32) - old), old))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -187,8 +188,11 @@ def uncompiled(model: "keras.Model") -> "keras.Model":
     return clean
 
 
-def fit(model: "keras.Model", options: FitOptions, context: StepContext) -> dict[str, Any]:
+def fit(model: "keras.Model", options: FitOptions, context: StepContext, callbacks: Sequence[Any] = ()) -> dict[str, Any]:
     """Trains a compiled model, from where an interrupted run of the same step stopped.
+
+    Args:
+        callbacks: more Keras callbacks; they go by the epoch's number, as a resumed training does not begin with the first.
 
     Bit for bit the same in two runs with one seed on one machine, also when interrupted and resumed.
 
@@ -203,7 +207,7 @@ def fit(model: "keras.Model", options: FitOptions, context: StepContext) -> dict
     checkpoint = Checkpoint(context.folder / CHECKPOINT)
     if checkpoint.resume(model):
         context.log(f"goes on after epoch {checkpoint.epoch}/{options.epochs}")
-    _run_epochs(model, options, context, checkpoint)
+    _run_epochs(model, options, context, checkpoint, callbacks)
     if options.keep == "best":
         checkpoint.load_best(model)
     kept = checkpoint.best_epoch if options.keep == "best" and checkpoint.best_epoch is not None else checkpoint.epoch - 1
@@ -211,7 +215,7 @@ def fit(model: "keras.Model", options: FitOptions, context: StepContext) -> dict
     return {"epochs": checkpoint.epoch, "kept_epoch": kept + 1, "last_epoch": checkpoint.values}
 
 
-def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext, checkpoint: Checkpoint) -> None:
+def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext, checkpoint: Checkpoint, callbacks: Sequence[Any]) -> None:
     """Trains from the checkpoint's epoch on."""
     if _finished(options, checkpoint):
         return
@@ -233,7 +237,7 @@ def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext,
         epochs=options.epochs,
         verbose=0,
         shuffle=False,
-        callbacks=[*context.callbacks(), _epoch_callback(options, context, checkpoint, steps)],
+        callbacks=[*context.callbacks(), *callbacks, _epoch_callback(options, context, checkpoint, steps)],
     )
 
 

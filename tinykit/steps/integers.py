@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -14,8 +15,10 @@ from tinykit.steps.allocation import BitOptions, choose_bits, drawn
 if TYPE_CHECKING:
     import keras
 
+    from tinykit.quant.allocation.network import Bits
     from tinykit.quant.convert import InputRange
     from tinykit.quant.model import QuantizedModel
+    from tinykit.quant.program import Program
 
 
 _LEAST_SCALE = 1e-12
@@ -92,30 +95,68 @@ class IntegerStep:
         check_layers(model)
 
 
-def quantized_model(model: keras.Model, options: CalibrationOptions, context: StepContext, batch_norm: str = "frozen") -> QuantizedModel:
-    """The integer network of a float model, calibrated on training samples.
+@dataclass(frozen=True)
+class Prepared:
+    """All that integer networks of one float model are made from.
+
+    Attributes:
+        program: the fused float model.
+        input_range: of the network's input.
+        bits: what was chosen; None for 8 everywhere.
+        samples: preprocessed training samples that ranges come from.
+    """
+
+    program: Program
+    input_range: InputRange
+    bits: Bits | None
+    samples: list[np.ndarray]
+    options: CalibrationOptions
+    context: StepContext
+
+    def build(self, bits: Bits | None) -> QuantizedModel:
+        """The calibrated network with these bits."""
+        from tinykit.quant.calibrate import correct_biases
+
+        quantized = self.uncalibrated(bits)
+        self.calibrate(quantized)
+        if self.options.bias_correction:
+            correct_biases(quantized)
+        return quantized
+
+    def uncalibrated(self, bits: Bits | None) -> QuantizedModel:
+        """The network with the float model's weights; the steps of its activations are not set."""
+        from tinykit.quant.convert import from_program
+
+        return from_program(self.program, self.input_range, bits, self.options.codebook)
+
+    def calibrate(self, quantized: QuantizedModel) -> None:
+        """Sets the steps of all activations."""
+        from tinykit.quant.calibrate import calibrate
+
+        calibrate(quantized, self.samples, self.options.calibration, self.context.seed)
+        count = sum(map(len, self.samples))
+        self.context.log(f"calibrated {len(quantized.quantizers)} scales on {count} training samples")
+
+
+def prepare(model: keras.Model, options: CalibrationOptions, context: StepContext, batch_norm: str = "frozen") -> Prepared:
+    """Fuses a float model and chooses bits.
 
     Raises:
         ModelError: unsupported layers, or a model that is quantised already.
         BudgetError: no choice of bits meets the budget.
         ConfigError: patterns of bits that name nothing.
     """
-    from tinykit.quant.calibrate import calibrate, correct_biases
-    from tinykit.quant.convert import from_program, fused_program
+    from tinykit.quant.convert import fused_program
     from tinykit.quant.model import QuantizedModel
 
     if isinstance(model, QuantizedModel):
         raise ModelError(f"step {context.label}: the model is an integer network already; one of `quantize` and `ptq` is enough")
     equalized = context.dataset.task == "anomaly" if options.equalize is None else options.equalize
     program, scale = fused_program(model, batch_norm, equalized), input_range(context)
-    quantized = from_program(program, scale, choose_bits(program, scale, options, context), options.codebook)
+    bits = choose_bits(program, scale, options, context)
     raw = drawn(context, options.calibration_samples)
     samples = [context.chain.apply(raw[i : i + 128]) for i in range(0, len(raw), 128)]
-    calibrate(quantized, samples, options.calibration, context.seed)
-    if options.bias_correction:
-        correct_biases(quantized)
-    context.log(f"calibrated {len(quantized.quantizers)} scales on {len(raw)} training samples")
-    return quantized
+    return Prepared(program, scale, bits, samples, options, context)
 
 
 def describe(quantized: QuantizedModel) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tinykit.recipe.step import StepContext, StepResult
 from tinykit.steps.allocation import check_bits
-from tinykit.steps.integers import CalibrationOptions, IntegerStep, describe, quantized_model
+from tinykit.steps.integers import CalibrationOptions, IntegerStep, describe, prepare
 
 if TYPE_CHECKING:
     import keras
@@ -37,5 +37,6 @@ class Ptq(IntegerStep):
         Raises:
             ModelError: layers without an exact integer counterpart.
         """
-        quantized = quantized_model(model, options, context)
+        prepared = prepare(model, options, context)
+        quantized = prepared.build(prepared.bits)
         return StepResult(quantized, describe(quantized))
