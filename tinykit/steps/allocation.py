@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -53,7 +54,10 @@ class BitOptions(BaseModel):
     harm_limit: float | None = Field(
         default=None,
         gt=0,
-        description="with bits by hand: a tensor that alone changes the outputs by more (nats) at its bits is given twice as many",
+        description="with bits by hand: weights that alone change the outputs by more (nats) at their bits are given twice as many",
+    )
+    output_harm_limit: float | None = Field(
+        default=None, gt=0, description="the same for activations, which training mends less than weights; null: harm_limit"
     )
 
 
@@ -134,7 +138,7 @@ class _Choice:
         choice: dict[str, Any] = {}
         if isinstance(self.options.bits, dict):
             bits = by_pattern(self.network, self.options.bits)
-            if self.options.harm_limit is not None:
+            if self.options.harm_limit is not None or self.options.output_harm_limit is not None:
                 bits = self._spared(bits)
         else:
             bits, choice = self._within_budget()
@@ -216,17 +220,19 @@ class _Choice:
         return prices
 
     def _spared(self, bits: Bits) -> Bits:
-        """Twice the bits for tensors that do more harm alone than `harm_limit`."""
+        """Twice the bits for tensors that do more harm alone than `harm_limit` and `output_harm_limit`."""
         from tinykit.quant.allocation.network import Bits
 
-        prices, limit = self._prices(self._probe()), self.options.harm_limit or 0.0
+        prices, limit = self._prices(self._probe()), self.options.harm_limit or math.inf
+        output_limit = self.options.output_harm_limit or limit
         spared = Bits(
-            tuple(_wide_enough(prices.groups[g], width, limit) for g, width in enumerate(bits.groups)),
+            tuple(_wide_enough(prices.groups[g], width, output_limit) for g, width in enumerate(bits.groups)),
             tuple(_wide_enough(prices.weights[i], width, limit) for i, width in enumerate(bits.weights)),
         )
         names = [layer.name for layer, a, b in zip(self.network.layers, bits.weights, spared.weights) if a != b]
         names += [f"{step.name}/output" for step in self.network.steps if bits.of(step.result) != spared.of(step.result)]
-        self.context.log(f"more bits for tensors that change the outputs by more than {limit:g}: {', '.join(names) or 'none'}")
+        limits = f"{limit:g} (weights) or {output_limit:g} (activations)"
+        self.context.log(f"more bits for tensors that change the outputs by more than {limits}: {', '.join(names) or 'none'}")
         return spared
 
     def _rows(self, bits: Bits) -> list[dict[str, Any]]:
