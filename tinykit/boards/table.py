@@ -62,15 +62,18 @@ class Uart:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a result may take, in bytes; None: no limit known.
+    """What a result may take; None: no limit known.
 
     Attributes:
+        flash, ram: bytes.
         notes: what is not accounted for.
+        instructions: that one inference executes.
     """
 
     flash: int | None
     ram: int | None
     notes: tuple[str, ...] = ()
+    instructions: int | None = None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,9 @@ class BudgetConfig(Section):
     board: str | None = Field(default=None, description="a board of tinykit.boards.table")
     flash: Size | None = Field(default=None, description="flash in bytes")
     ram: Size | None = Field(default=None, description="RAM in bytes")
+    instructions: int | None = Field(
+        default=None, ge=1, le=10**12, description="instructions that an inference executes on the emulated board; kept by bits: optimum"
+    )
 
 
 class CheckConfig(Section):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tinykit.boards.pipeline import OPTIMIZE, firmware_sources
 from tinykit.boards.table import Board
-from tinykit.boards.toolchain import choose
+from tinykit.boards.toolchain import Toolchain, choose
 from tinykit.engine import lower
 from tinykit.engine.estimate import code_estimate, ram_bytes
 from tinykit.engine.generate import Engine, c_identifier, generate
@@ -18,6 +18,9 @@ from tinykit.engine.memory import random_samples
 from tinykit.errors import BudgetError, ConfigError
 from tinykit.fit.preview import Preview
 from tinykit.quant.allocation.network import Bits
+
+if TYPE_CHECKING:
+    from tinykit.boards.firmware import Build
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,19 @@ class Linked:
     source: str
 
 
+@dataclass(frozen=True)
+class Executed:
+    """What one inference executes on the emulated board.
+
+    Attributes:
+        total: instructions, from input to output.
+        layers: instructions of each layer's call, by name.
+    """
+
+    total: int
+    layers: Mapping[str, int]
+
+
 class Meter(Protocol):
     """Measures allocations."""
 
@@ -54,6 +70,13 @@ class Meter(Protocol):
 
     def linked(self, bits: Bits) -> Linked:
         """Flash with these bits, of a linked image where there is a compiler and it fits the board."""
+
+    def executed(self, bits: Bits) -> Executed:
+        """Time with these bits.
+
+        Raises:
+            ConfigError: there is no compiler or no board to run on, or the image cannot be built.
+        """
 
 
 class EngineMeter:
@@ -69,6 +92,7 @@ class EngineMeter:
         self._plans: dict[Bits, lower.Lowered] = {}  # the last one only, as of engines: weights take memory
         self._engines: dict[Bits, Engine] = {}
         self._linked: dict[Bits, Linked] = {}
+        self._executed: dict[Bits, Executed] = {}
 
     def _plan(self, bits: Bits) -> lower.Lowered:
         if bits not in self._plans:
@@ -96,9 +120,36 @@ class EngineMeter:
             self._linked[bits] = self._link(bits)
         return self._linked[bits]
 
-    def _link(self, bits: Bits) -> Linked:
+    def executed(self, bits: Bits) -> Executed:
+        if bits not in self._executed:
+            self._executed[bits] = self._run(bits)
+        return self._executed[bits]
+
+    def _run(self, bits: Bits) -> Executed:
+        from tinykit.boards.emulator import EmulatedBoard
+        from tinykit.boards.image import Image
+        from tinykit.boards.profiling import run_inference
+
+        if self.board is None:
+            raise ConfigError("budget.instructions: name the board that counts them, in budget.board")
+        engine = self._engine(bits)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                image = Image.load(self._build(engine, self.board, choose(None), Path(folder)).elf)
+            except BudgetError as error:
+                raise ConfigError(
+                    [f"budget.instructions: counted on images, and this one cannot be linked: {p}" for p in error.problems]
+                ) from None
+            run = run_inference(EmulatedBoard(self.board, image), invoke_symbol=f"{engine.name}_invoke")
+        return Executed(run.instructions, {call.op: profile.instructions for call, profile in zip(engine.calls, run.calls, strict=True)})
+
+    def _build(self, engine: Engine, board: Board, tools: Toolchain, folder: Path) -> Build:
         from tinykit.boards.firmware import build_firmware
 
+        sources = firmware_sources(engine, random_samples(engine.graph, 1))
+        return build_firmware(sources, board, folder, toolchain=tools, target="bare", optimize=OPTIMIZE[tools.name])
+
+    def _link(self, bits: Bits) -> Linked:
         engine = self._engine(bits)
         estimate = Linked(self.constants(bits) + code_estimate(engine), "code estimated")
         if self.board is None:
@@ -108,10 +159,8 @@ class EngineMeter:
         except ConfigError as error:
             self.log(f"flash is estimated: {error.problems[0]}")
             return estimate
-        sources = firmware_sources(engine, random_samples(engine.graph, 1))
         with tempfile.TemporaryDirectory() as folder:
             try:
-                build = build_firmware(sources, self.board, Path(folder), toolchain=tools, target="bare", optimize=OPTIMIZE[tools.name])
+                return Linked(self._build(engine, self.board, tools, Path(folder)).sizes.total, "linked image")
             except BudgetError:  # it does not fit the board at all: the estimate will do
                 return estimate
-        return Linked(build.sizes.total, "linked image")

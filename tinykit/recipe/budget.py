@@ -9,7 +9,7 @@ from tinykit.recipe import ledger
 
 
 def resolve_budget(config: ResolvedConfig) -> Budget:
-    """The limits in bytes: as configured, else the board's default (capacity minus reserve), else None."""
+    """The limits: as configured; a size that is not is the board's (capacity minus reserve), or None."""
     wanted = config.config.budget
     default = board(wanted.board).budget() if wanted.board is not None else Budget(None, None)
     notes = default.notes if wanted.ram is None or wanted.flash is None else ()
@@ -17,6 +17,7 @@ def resolve_budget(config: ResolvedConfig) -> Budget:
         wanted.flash if wanted.flash is not None else default.flash,
         wanted.ram if wanted.ram is not None else default.ram,
         notes,
+        wanted.instructions,
     )
 
 
@@ -41,6 +42,9 @@ def judge(metrics: dict[str, Any], footprint: ledger.Footprint, budget: Budget) 
         if limit is not None:
             how = "" if measured is not None else " (the .tflite alone)" if kind == "flash" else " (estimated)"
             parts.append(f"{kind} {format_size(used)}{how if used is not None else ' (unknown)'} of {format_size(limit)}")
-    met = ledger.budget_met(sizes[0], sizes[1], budget)
+    executed = metrics["instructions"]
+    if budget.instructions is not None:
+        parts.append(f"{'unknown' if executed is None else format(executed, ',')} of {budget.instructions:,} instructions")
+    met = ledger.all_within((sizes[0], budget.flash), (sizes[1], budget.ram), (executed, budget.instructions))
     word = {True: "met", False: "NOT met", None: "not judged"}[met]
     return met, f"budget {word}: {', '.join(parts)}" if parts else ""

@@ -67,7 +67,12 @@ def over_budget(flash: int | None, ram: int | None, budget: Budget) -> list[str]
 
 def budget_met(flash: int | None, ram: int | None, budget: Budget) -> bool | None:
     """Whether both sizes fit; None where there is no budget or a size that it limits is not known."""
-    pairs = [(used, limit) for used, limit in ((flash, budget.flash), (ram, budget.ram)) if limit is not None]
+    return all_within((flash, budget.flash), (ram, budget.ram))
+
+
+def all_within(*amounts: tuple[int | None, int | None]) -> bool | None:
+    """Whether every amount is within its limit: (used, limit), None for what is unknown or not limited; None where it cannot be said."""
+    pairs = [(used, limit) for used, limit in amounts if limit is not None]
     if any(used is not None and used > limit for used, limit in pairs):
         return False
     if not pairs or any(used is None for used, _ in pairs):

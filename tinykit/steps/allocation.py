@@ -147,7 +147,7 @@ class _Choice:
 
     def _within_budget(self) -> tuple[Bits, dict[str, Any]]:
         from tinykit.boards.table import emulated_board
-        from tinykit.fit.best import fit_optimum
+        from tinykit.fit.best import Allowed, fit_optimum
         from tinykit.fit.meter import EngineMeter
         from tinykit.fit.search import fit
         from tinykit.recipe.budget import resolve_budget
@@ -160,7 +160,7 @@ class _Choice:
             return fitted.outcome.bits, {}
         probe = self._probe()
         prices = self._prices(probe)
-        fitted = self._told(fit_optimum(self.network, meter, prices, budget.flash, budget.ram, log))
+        fitted = self._told(fit_optimum(self.network, meter, prices, Allowed(budget.flash, budget.ram, budget.instructions), log))
         return self._picked(fitted, meter, prices, probe, budget)
 
     def _told(self, fitted: Fitted) -> Fitted:

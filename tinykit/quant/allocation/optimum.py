@@ -6,8 +6,8 @@ as HAWQ-V3 (Yao et al., ICML 2021, arXiv:2011.10680) takes it. Memory is counted
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,15 +53,18 @@ class Limits:
     costs: tuple[Mapping[int, float], ...] = ()
 
 
-def optimum(network: Network, prices: Prices, limits: Limits) -> Outcome:
+def optimum(network: Network, prices: Prices, limits: Limits, widths: Sequence[int] = WIDTHS) -> Outcome:
     """The allocation of least harm within the limits; proved to be the best under them, or said to be impossible.
+
+    Args:
+        widths: that weights may have.
 
     Raises:
         RuntimeError: the solver fails otherwise, which is a defect.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    columns = [(True, i, w) for i in range(len(network.layers)) for w in WIDTHS]
+    columns = [(True, i, w) for i in range(len(network.layers)) for w in widths]
     columns += [(False, g, w) for g in range(network.groups) for w in network.widths(g)]
     index = {column: i for i, column in enumerate(columns)}
     price = np.array([(prices.weights if is_weight else prices.groups)[at][w] for is_weight, at, w in columns])
@@ -78,7 +81,9 @@ def optimum(network: Network, prices: Prices, limits: Limits) -> Outcome:
         options={"mip_rel_gap": 0.0},
     )  # fmt: skip
     if found.status == 2:
-        return Outcome(fewest_bits(network), ("no choice of bits meets the limits together",))
+        return Outcome(
+            replace(fewest_bits(network), weights=(min(widths),) * len(network.layers)), ("no choice of bits meets the limits together",)
+        )
     if found.x is None:
         raise RuntimeError(f"HiGHS ended with: {found.message}")
     chosen = {columns[i] for i in np.flatnonzero(found.x > 0.5)}
@@ -98,14 +103,14 @@ def _one_each(columns: list[tuple[bool, int, int]], index: dict) -> tuple[list[n
     return rows, [1.0] * len(rows), [1.0] * len(rows)
 
 
-def _limits(network: Network, limits: Limits, index: dict) -> list[tuple[np.ndarray, float]]:
+def _limits(network: Network, limits: Limits, index: dict[tuple[bool, int, int], int]) -> list[tuple[np.ndarray, float]]:
     """Rows that may not exceed a value."""
     result = []
+    weights = [(column, i, w) for (is_weight, i, w), column in index.items() if is_weight]
     if limits.weight_bytes is not None:
         row = np.zeros(len(index))
-        for i, layer in enumerate(network.layers):
-            for w in WIDTHS:
-                row[index[True, i, w]] = packed_bytes(layer.weights, w)
+        for column, i, w in weights:
+            row[column] = packed_bytes(network.layers[i].weights, w)
         result.append((row, float(limits.weight_bytes)))
     if limits.ram is not None:
         for step in network.steps:
@@ -116,8 +121,7 @@ def _limits(network: Network, limits: Limits, index: dict) -> list[tuple[np.ndar
             result.append((row, 8.0 * limits.ram))
     if limits.cost is not None:
         row = np.zeros(len(index))
-        for i, costs in enumerate(limits.costs):
-            for w in WIDTHS:
-                row[index[True, i, w]] = costs[w]
+        for column, i, w in weights:
+            row[column] = limits.costs[i][w]
         result.append((row, float(limits.cost)))
     return result
