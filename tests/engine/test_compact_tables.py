@@ -16,9 +16,9 @@ from tinykit.graph.plan.replay import replay, replay_graph
 
 
 def short(scale: np.ndarray) -> np.ndarray:
-    """Float32 of 12 significant bits."""
+    """Float32 of 6 significant bits."""
     mantissa, exponent = np.frexp(np.asarray(scale, np.float64))
-    return np.ldexp(np.round(mantissa * 4096) / 4096, exponent).astype(np.float32)
+    return np.ldexp(np.round(mantissa * 64) / 64, exponent).astype(np.float32)
 
 
 def shortened(graph: ir.Graph) -> ir.Graph:
@@ -71,7 +71,7 @@ def test_every_short_scale_has_a_code(tally) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda scale, multiplier, shift: (np.nextafter(scale, np.float32(1)), multiplier, shift),  # more than 12 bits
+        lambda scale, multiplier, shift: (np.nextafter(scale, np.float32(1)), multiplier, shift),  # more than 6 bits
         lambda scale, multiplier, shift: (
             scale * np.float32(2.0) ** np.array([0, -32] + [0] * (len(scale) - 2), np.float32),
             multiplier,
@@ -107,7 +107,7 @@ def source(graph: ir.Graph) -> str:
 def test_networks_on_the_host(seed, tally, tmp_path) -> None:
     case = make_case(deep(seed), f"n{seed}", 6, seed)
     text = case.engine.files[f"n{seed}.c"]
-    assert "tk_tables(" in text and "uint16_t" in text and "int16_t tk_q" in text and "int32_t tk_q" in text
+    assert "tk_tables(" in text and "uint8_t tk_q" in text and "int16_t tk_q" in text and "int32_t tk_q" in text
     assert replay(case.engine.problem, case.engine.plan) == []
     assert replay_graph(case.graph, case.engine.problem, case.engine.plan) == []
     found = run_on_host([case], tmp_path, sanitize=True, optimize="-O1")

@@ -27,8 +27,8 @@ void each_{name}(const int32_t *a, const int32_t *b, const int32_t *c, int32_t *
 """
 
 _TABLES = """
-void tables(int8_t *space, const void *biases, const uint16_t *codes, int32_t count, int32_t wide, uint64_t rate, int32_t base);
-void tables(int8_t *space, const void *biases, const uint16_t *codes, int32_t count, int32_t wide, uint64_t rate, int32_t base)
+void tables(int8_t *space, const void *biases, const void *codes, int32_t count, int32_t wide, uint64_t rate, int32_t base);
+void tables(int8_t *space, const void *biases, const void *codes, int32_t count, int32_t wide, uint64_t rate, int32_t base)
 {
     tk_tables(space, biases, codes, count, wide, rate, base);
 }
@@ -145,15 +145,16 @@ def test_reciprocal(each, tally) -> None:
     compared(tally, each("reciprocal", a), fp.one_over_one_plus_x(a))
 
 
+@pytest.mark.parametrize("code", [np.uint8, np.uint16])
 @pytest.mark.parametrize("bias", [np.int16, np.int32])
-def test_tables(library, bias, tally) -> None:
+def test_tables(library, bias, code, tally) -> None:
     """Every code, at rates from end to end, against the decoder in Python; biases at both ends of their type."""
-    codes, wrong = np.arange(1 << 16, dtype=np.uint16), 0
+    codes, wrong = np.arange(256 if code is np.uint8 else 1024, dtype=code), 0
     biases = np.resize(np.array([np.iinfo(bias).min, -1, 0, np.iinfo(bias).max], bias), codes.size)
-    for rate in (1 << 51, (1 << 51) + 12_345_678_901, 3 << 50, (1 << 52) - (1 << 33)):
+    for rate in (1 << 57, (1 << 57) + 12_345_678_901, 3 << 56, (1 << 58) - (1 << 33)):
         space = np.zeros(table_space(codes.size), np.int8)
         pointers = [ctypes.c_void_p(a.ctypes.data) for a in (space, biases, codes)]
-        library.tables(*pointers, codes.size, int(bias is np.int32), ctypes.c_uint64(rate), 7)
+        library.tables(*pointers, codes.size, int(bias is np.int32) + 2 * int(code is np.uint16), ctypes.c_uint64(rate), 7)
         multiplier, shift = Codes(codes, rate, 7).decoded()
         words = space[: 8 * codes.size].view(np.int32).reshape(2, -1)
         wrong += int((words[0] != biases).sum() + (words[1] != multiplier).sum() + (space[8 * codes.size :] != shift).sum())

@@ -1,10 +1,10 @@
-"""Biases, multipliers and shifts in 4 bytes a channel instead of 9, widened into scratch memory when a layer begins.
+"""Biases, multipliers and shifts in 3 bytes a channel instead of 9, widened into scratch memory when a layer begins.
 
 A multiplier is the product of three scales, input and weights over output; only that of the weights differs from channel to channel. Where
-that one has 12 significant bits (`tinykit.quant.weighted` trains such scales), its mantissa and exponent make a code of 16 bits, and the
-multiplier is that mantissa times a rate that the whole layer shares:
+that one has 6 significant bits (`tinykit.quant.weighted` trains such scales), its mantissa and exponent make a code of 8 bits (16 where the
+channels' scales are further apart than 2^7), and the multiplier is that mantissa times a rate that the whole layer shares:
 
-    code = exponent << 11 | (mantissa - 2048)
+    code = exponent << 5 | (mantissa - 32)
     mantissa * rate = multiplier * 2^32 (or 2^33), rounded to 31 bits; shift = base + exponent (or one less)
 
 Nothing is taken on trust: a layer is compact only if decoding its codes gives the very multipliers and shifts that the graph has. Biases
@@ -24,10 +24,10 @@ from tinykit.engine.registry import kernel
 from tinykit.graph import ir
 from tinykit.graph.plan.problem import Problem
 
-_MANTISSA = 11  # stored bits of a weight scale's mantissa, after the leading one
+_MANTISSA = 5  # stored bits of a weight scale's mantissa, after the leading one
 _DROPPED = 23 - _MANTISSA  # of a float32's fraction
 _LARGEST_EXPONENT = 31
-_RATE_BITS = 52
+_RATE_BITS = 58  # so that mantissa * rate lies between 2^62 and 2^64
 
 # Flash of the helper, of the prologue in each function that uses it, and of what each call passes; -O3 on a Cortex-M4.
 _HELPER_BYTES, _FUNCTION_BYTES, _CALL_BYTES = 140, 40, 16
@@ -37,7 +37,7 @@ FLASH_PER_RAM = 4
 
 _PLAIN = (("const int32_t *", "bias"), ("const int32_t *", "multiplier"), ("const int8_t *", "shift"))
 _PACKED = (
-    ("int8_t *", "space"), ("const void *", "biases"), ("const uint16_t *", "codes"),
+    ("int8_t *", "space"), ("const void *", "biases"), ("const void *", "codes"),
     ("int32_t", "count"), ("int32_t", "wide"), ("int32_t", "rate_high"), ("int32_t", "rate_low"), ("int32_t", "base"),
 )  # fmt: skip
 
@@ -53,8 +53,8 @@ class Codes:
     """A layer's multipliers and shifts, compact.
 
     Attributes:
-        codes: uint16 [channels].
-        rate: 2^51 <= rate < 2^52.
+        codes: uint8 or uint16 [channels].
+        rate: 2^57 <= rate < 2^58.
         base: what an exponent of 0 stands for, as a right shift.
     """
 
@@ -85,17 +85,14 @@ def encode(weight_scale: np.ndarray, ratio: float, multiplier: np.ndarray, shift
     exponent = bits.max(initial=0) // (1 << 23) - (bits >> 23)
     if not bits.size or ratio <= 0 or (bits & (1 << _DROPPED) - 1).any() or bits.min() < 1 << 23 or exponent.max() > _LARGEST_EXPONENT:
         return None
-    codes = ((bits >> _DROPPED & (1 << _MANTISSA) - 1) | exponent << _MANTISSA).astype(np.uint16)
+    codes = (bits >> _DROPPED & (1 << _MANTISSA) - 1) | exponent << _MANTISSA
+    codes = codes.astype(np.uint8 if codes.max() < 256 else np.uint16)
     fraction, _ = math.frexp(ratio)  # in [1/2, 1): the multipliers' powers of two are in the shifts
-    nearest = round(fraction * (1 << _RATE_BITS))
-    for rate in (nearest, nearest - 1, nearest + 1):  # a multiplier that is almost a half may need a neighbour
-        if 1 << _RATE_BITS - 1 <= rate < 1 << _RATE_BITS:
-            _, first = _decode(int(codes[0]), rate, 0)
-            found = Codes(codes, rate, int(shift[0]) - first)
-            decoded, shifts = found.decoded()
-            if (decoded == multiplier).all() and (shifts == shift).all():
-                return found
-    return None
+    rate = round(fraction * (1 << _RATE_BITS))
+    _, first = _decode(int(codes[0]), rate, 0)
+    found = Codes(codes, rate, int(shift[0]) - first)
+    decoded, shifts = found.decoded()
+    return found if (decoded == multiplier).all() and (shifts == shift).all() else None
 
 
 def _signed(word: int) -> int:
@@ -115,9 +112,10 @@ def compacted(call: Call, graph: ir.Graph, op: ir.Weighted, scratch: int) -> Cal
     if found is None:
         return None
     wide = bool((bias != bias.astype(np.int16)).any())
+    flags = wide + 2 * (found.codes.dtype == np.uint16)
     arguments: dict[str, Argument] = {
         "space": Place(None, scratch), "biases": Table("q", bias.astype(np.int32 if wide else np.int16)), "codes": Table("q", found.codes),
-        "count": len(found.codes), "wide": int(wide), "rate_high": _signed(found.rate >> 32), "rate_low": _signed(found.rate & 0xFFFFFFFF),
+        "count": len(found.codes), "wide": flags, "rate_high": _signed(found.rate >> 32), "rate_low": _signed(found.rate & 0xFFFFFFFF),
         "base": found.base,
     }  # fmt: skip
     replaced = {name for _, name in _PLAIN}

@@ -140,19 +140,20 @@ static inline int32_t tk_odd2(const int8_t *packed, int32_t i)
 
 
 _TABLES = """\
-/* Widens a layer's tables: biases of 16 bits (of 32 where wide), then a multiplier and a right shift for each code, whose bits are
-   exponent << 11 | (mantissa - 2048); rate is what the channels' multipliers share. */
-TK_KERNEL void tk_tables(int8_t *space, const void *biases, const uint16_t *codes, int32_t count, int32_t wide, uint64_t rate, int32_t base)
+/* Widens a layer's tables: biases of 16 bits (of 32 where wide has bit 0), then a multiplier and a right shift for each code of 8 bits (of
+   16 where wide has bit 1), exponent << 5 | (mantissa - 32); rate is what the channels' multipliers share. */
+TK_KERNEL void tk_tables(int8_t *space, const void *biases, const void *codes, int32_t count, int32_t wide, uint64_t rate, int32_t base)
 {
     int32_t *const bias = (int32_t *)(void *)space, *const multiplier = bias + count;
     int8_t *const shift = (int8_t *)(multiplier + count);
     TK_ROLLED
     for (int32_t i = 0; i < count; ++i) {
-        const uint64_t product = ((codes[i] & 2047u) + 2048u) * rate;
+        const uint32_t code = wide & 2 ? ((const uint16_t *)codes)[i] : ((const uint8_t *)codes)[i];
+        const uint64_t product = ((code & 31) + 32) * rate;
         const int32_t up = (int32_t)(product >> 63);
-        bias[i] = wide ? ((const int32_t *)biases)[i] : ((const int16_t *)biases)[i];
+        bias[i] = wide & 1 ? ((const int32_t *)biases)[i] : ((const int16_t *)biases)[i];
         multiplier[i] = (int32_t)((product + ((uint64_t)1 << (31 + up))) >> (32 + up));
-        shift[i] = (int8_t)(base + (codes[i] >> 11) - up);
+        shift[i] = (int8_t)(base + (int32_t)(code >> 5) - up);
     }
 }
 """

@@ -75,8 +75,8 @@ class _Search:
             if outcome.feasible and enough is not None and self.prices.of(outcome.bits) >= enough:
                 return None
             over = self._over(outcome.bits)
-            if not over and outcome.feasible:
-                return self._fitted(outcome)
+            if not over:  # also where the program's limits were too tight for the fewest bits, which fit all the same
+                return self._fitted(Outcome(outcome.bits))
             if not outcome.feasible:
                 taken = ", ".join(self._taken(outcome.bits))
                 self._refuse(Outcome(outcome.bits, (f"no choice of bits fits; with the fewest bits the engine takes {taken}",)))

@@ -23,16 +23,17 @@ def straight_through(linear, exact):  # type: ignore[no-untyped-def]
 
 
 SCALE_BITS = 12
+CHANNEL_SCALE_BITS = 6
 
 
-def short_scale(scale: tf.Tensor) -> tf.Tensor:
-    """A positive float32 scale rounded to 12 significant bits, with a straight-through gradient.
+def short_scale(scale: tf.Tensor, bits: int = SCALE_BITS) -> tf.Tensor:
+    """A positive float32 scale rounded to `bits` significant bits, with a straight-through gradient.
 
-    The product of two such scales is exact in float32, so that an interpreter that multiplies them in float32 and one that multiplies them
-    in double derive the same multiplier: TFLM's FULLY_CONNECTED has done either, depending on its version. Besides, the scales of a
-    layer's channels take 16 bits each in flash (`tinykit.engine.compact`).
+    The product of two scales of 12 bits is exact in float32, so that an interpreter that multiplies them in float32 and one that multiplies
+    them in double derive the same multiplier: TFLM's FULLY_CONNECTED has done either, depending on its version. Scales of 6 bits, one a
+    channel of weights, take a byte each in flash (`tinykit.engine.compact`); weights are rounded to the step that results.
     """
-    drop = 24 - SCALE_BITS
+    drop = 24 - bits
     bits = tf.bitcast(tf.stop_gradient(scale), tf.int32) + (1 << (drop - 1))
     rounded = tf.bitcast(tf.bitwise.bitwise_and(bits, tf.constant(-(1 << drop), tf.int32)), tf.float32)
     return straight_through(scale, rounded)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tinykit.graph import build, ir
-from tinykit.quant.arithmetic import requantize, round_half_up, short_scale, to_float64
+from tinykit.quant.arithmetic import CHANNEL_SCALE_BITS, SCALE_BITS, requantize, round_half_up, short_scale, to_float64
 from tinykit.quant.grid import best_weight_steps, weight_grid
 from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, edges, emit_activated, pad_plane, pair
 from tinykit.quant.quantizer import LARGEST_STEP, SMALLEST_STEP, QValue, TensorQuantizer
@@ -150,11 +150,14 @@ class Weighted(QLayer):
     # integer side ---------------------------------------------------------------------------------------------------------------
 
     def weight_scale(self) -> tf.Tensor:
-        """Float32 [out] or [1], of 12 significant bits: what the engine derives multipliers from fits in 16 bits then. Where batch norm is
-        a variable its gain belongs to the scale, so that moving statistics never push weights out of their grid; a vanishing gain is
-        floored, and what is missing goes into the integer weights."""
+        """Float32 [out] or [1], of 6 significant bits, so that the engine keeps one in a byte; 12 where a layer has one alone. Where
+        batch norm is a variable its gain belongs to the scale, so that moving statistics never push weights out of their grid; a
+        vanishing gain is floored, and what is missing goes into the integer weights."""
+        return short_scale(self._raw_scale(), CHANNEL_SCALE_BITS if self.per_channel else SCALE_BITS)
+
+    def _raw_scale(self) -> tf.Tensor:
         step = tf.exp(tf.convert_to_tensor(self.log_step))
-        return short_scale(step * self._scale_gain() if self.batch_norm else step)
+        return step * self._scale_gain() if self.batch_norm else step
 
     def integer_weights(self, scale: tf.Tensor) -> tf.Tensor:
         """Float32 integers of the kernel's shape, with a straight-through gradient; `scale` is `weight_scale()`."""
@@ -162,7 +165,7 @@ class Weighted(QLayer):
             plain = self.v * self.unit / tf.exp(tf.convert_to_tensor(self.log_step))
             gain, floored = self._gain(), self._scale_gain()
             share = tf.where(tf.abs(gain) < floored, gain / floored, tf.where(gain < 0, -1.0, 1.0))
-            return self._on_grid(share * plain)
+            return self._on_grid(share * plain * (self._raw_scale() / scale))
         return self._on_grid(self.kernel() / scale)
 
     def integer_bias(self, input_scale: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:

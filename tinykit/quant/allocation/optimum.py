@@ -7,12 +7,12 @@ as HAWQ-V3 (Yao et al., ICML 2021, arXiv:2011.10680) takes it. Memory is counted
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from tinykit.quant.allocation.accounting import packed_bytes
-from tinykit.quant.allocation.network import WIDTHS, Bits, Network, fewest_bits
+from tinykit.quant.allocation.network import WIDTHS, Bits, Network, eight_bits, fewest_bits
 from tinykit.quant.allocation.rule import Outcome
 
 _SCALE = 1e6  # prices as integers: HiGHS is then sure of its optimum
@@ -81,9 +81,8 @@ def optimum(network: Network, prices: Prices, limits: Limits, widths: Sequence[i
         options={"mip_rel_gap": 0.0},
     )  # fmt: skip
     if found.status == 2:
-        return Outcome(
-            replace(fewest_bits(network), weights=(min(widths),) * len(network.layers)), ("no choice of bits meets the limits together",)
-        )
+        groups = eight_bits(network).groups if limits.ram is None else fewest_bits(network).groups
+        return Outcome(Bits(groups, (min(widths),) * len(network.layers)), ("no choice of bits meets the limits together",))
     if found.x is None:
         raise RuntimeError(f"HiGHS ended with: {found.message}")
     chosen = {columns[i] for i in np.flatnonzero(found.x > 0.5)}
