@@ -70,21 +70,30 @@ class _Search:
         limits = self._tightened(
             Limits(costs=self.costs), replace(eight_bits(self.network), weights=(widths[0],) * len(self.network.layers))
         )
+        best: Fitted | None = None
         for _ in range(_ROUNDS):
             outcome = optimum(self.network, self.prices, limits, widths)
             if outcome.feasible and enough is not None and self.prices.of(outcome.bits) >= enough:
-                return None
+                return best
             over = self._over(outcome.bits)
+            if over and best is not None:
+                return best
             if not over:  # also where the program's limits were too tight for the fewest bits, which fit all the same
-                return self._fitted(Outcome(outcome.bits))
+                best = self._fitted(Outcome(outcome.bits))
+                enough, before = self.prices.of(outcome.bits), limits
+                limits = self._widened(limits, outcome.bits)
+                if limits == before:
+                    return best
+                continue
             if not outcome.feasible:
                 taken = ", ".join(self._taken(outcome.bits))
                 self._refuse(Outcome(outcome.bits, (f"no choice of bits fits; with the fewest bits the engine takes {taken}",)))
                 return None
             self.log(", ".join(over))
             limits = self._tightened(limits, outcome.bits)
-        self._refuse(Outcome(outcome.bits, (f"no allocation was found that fits: {', '.join(over)}",)))
-        return None
+        if best is None:
+            self._refuse(Outcome(outcome.bits, (f"no allocation was found that fits: {', '.join(over)}",)))
+        return best
 
     def refusal(self) -> Fitted:
         """The first answer that did not fit: of all widths together."""
@@ -115,6 +124,13 @@ class _Search:
 
     def _taken(self, bits: Bits) -> list[str]:
         return [f"{name} {used:,} {unit}" for name, used, _, unit in self._uses(bits)]
+
+    def _widened(self, limits: Limits, bits: Bits) -> Limits:
+        """The limits with the room that `bits` leaves in flash: an answer on the way may have linked kernels that this one needs not."""
+        if self.allowed.flash is None or limits.weight_bytes is None:
+            return limits
+        room = self.allowed.flash - self.meter.linked(bits).flash + total_weight_bytes(self.network, bits)
+        return replace(limits, weight_bytes=max(room, limits.weight_bytes))
 
     def _tightened(self, limits: Limits, bits: Bits) -> Limits:
         """The limits to ask with next, never wider than before, from what `bits` really takes."""
