@@ -1,12 +1,12 @@
-"""Accuracy at 8, 4 and 2 bits against a float model that was trained as long on the same images, one row each, resumable.
+"""Accuracy at 8, 4 and 2 bits against a float model that was trained as long on the same data, one row each, resumable.
 
 Example:
     TINYKIT_DATA=folder python benchmarks/mixed_precision.py                   # every row that has no result yet
     TINYKIT_DATA=folder python benchmarks/mixed_precision.py optimum_35_0      # one row, again; needs the run of start_0
     python benchmarks/mixed_precision.py --table                               # only write the table again
 
-The network is MLPerf Tiny's float ResNet-8. Results are appended to benchmarks/mixed_precision.jsonl (the last of a row counts) and shown
-in benchmarks/mixed_precision.md. Budgets are of the linked engine; the allocators get nothing else.
+Results are appended to benchmarks/mixed_precision.jsonl (the last of a row counts) and shown in benchmarks/mixed_precision.md. Budgets are
+of the linked engine; the allocators get nothing else.
 """
 
 import statistics
@@ -15,73 +15,139 @@ from pathlib import Path
 
 from rows import Result, Runs, measured, mismatches, table_line
 
-SEEDS = 3
-GIVEN = "$TINYKIT_DATA/reference_models/ic_pretrainedResnet.h5"
 FOLDER = Path("runs/bits")
-EPOCHS, RATE = 7, 0.001
 
 
 @dataclass(frozen=True)
 class Task:
-    """A row of the table.
+    """A row of a table.
 
     Attributes:
-        name: without the seed.
+        name: of the row.
         settings: what is set beside the common settings.
         within: how many points below the float model are allowed; None for the float models themselves.
         share: of the int8 network's constants (weights and per-channel tables) at most; None for no limit.
-        given: a float model, trained further as it was given; the others start from row `start` of the same seed.
     """
 
     name: str
     settings: tuple[str, ...]
     within: float | None = None
     share: float | None = None
-    given: bool = False
+
+    @property
+    def is_float(self) -> bool:
+        """Whether a float model is trained."""
+        return self.settings[0] == "recipe=float"
 
 
-def _float(epochs: int) -> tuple[str, ...]:
-    steps = ("when=always", "keep=last", f"epochs={epochs}", f"learning_rate={RATE}")
-    return ("recipe=float", *(f"steps.train.{option}" for option in steps))
+@dataclass(frozen=True)
+class Network:
+    """A table: rows that start from one float training.
+
+    Attributes:
+        config: its configuration.
+        title: what is compared, for the reader.
+        epochs, rate: of the integer training.
+        budgets: name -> (flash, share of the int8 network's constants that is wanted, points below float that are allowed).
+        start: settings of the float training that every row but `float` begins with.
+        baseline: settings of the float training of row `float`, after `start` where that is not `given`.
+        seeds: how many.
+        given: a float model that `start` and `float` begin with; else `start` trains from scratch and `float` goes on from it.
+    """
+
+    config: str
+    title: str
+    epochs: int
+    rate: float
+    budgets: dict[str, tuple[str, float, float]]
+    start: tuple[str, ...]
+    baseline: tuple[str, ...]
+    seeds: int = 1
+    given: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """Of the names of its rows."""
+        return "" if self.given else f"{self.config}_"
+
+    def tasks(self) -> list[Task]:
+        """Its rows without seeds: the float models first, then int8."""
+        common = (f"epochs={self.epochs}", f"learning_rate={self.rate}")
+
+        def quantize(*settings: str) -> tuple[str, ...]:
+            return ("recipe=int8", *(f"steps.quantize.{option}" for option in (*common, *settings)))
+
+        found = [Task("start", ("recipe=float", *self.start)), Task("float", ("recipe=float", *self.baseline))]
+        found += [Task("w8a8", quantize(), 0.2), Task("w4a8", quantize("bits={'*': 4}", "harm_limit=0.1"), 0.5)]
+        four = quantize("bits={'*': 4, '*/output': 4}", "harm_limit=0.1", "output_harm_limit=0.01")
+        found.append(Task("w4a4", four, 1.0))
+        for name, (flash, share, within) in self.budgets.items():
+            found.append(Task(name, (*quantize(f"bits={name.split('_')[0]}"), f"budget.flash={flash}"), within, share))
+        return found
+
+    def arguments(self, task: Task, seed: int) -> list[str]:
+        """Of a row's run."""
+        start = f"{FOLDER / f'{self.prefix}start_{seed}'}/model.keras"
+        model = self.given if task.is_float else start
+        if not self.given:
+            model = "" if task.name == "start" else start
+        sets = (*((f"model.path={model}",) if model else ()), *task.settings)
+        return ["--config", self.config, *(word for s in sets for word in ("--set", s)), "--seed", str(seed)]
 
 
-def _quantize(*settings: str) -> tuple[str, ...]:
-    return ("recipe=int8", *(f"steps.quantize.{option}" for option in (f"epochs={EPOCHS}", f"learning_rate={RATE}", *settings)))
+def _train(epochs: int, rate: float) -> tuple[str, ...]:
+    """A float training that goes on from a model."""
+    return tuple(f"steps.train.{option}" for option in ("when=always", "keep=last", f"epochs={epochs}", f"learning_rate={rate}"))
 
 
-def _budget(allocator: str, flash: str) -> tuple[str, ...]:
-    return (*_quantize(f"bits={allocator}"), f"budget.flash={flash}")
+ALLOWED = {"50": 0.7, "35": 1.2, "27": 2.5}
+"""Points below float, by percent of int8's constants."""
 
 
-START = Task("start", _float(EPOCHS), given=True)
-FLOAT = Task("float", _float(2 * EPOCHS), given=True)
-INT8 = Task("w8a8", _quantize(), within=0.2)
-TASKS = (
-    START,
-    FLOAT,
-    INT8,
-    Task("w4a8", _quantize("bits={'*': 4}", "harm_limit=0.1"), within=0.5),
-    Task("w4a4", _quantize("bits={'*': 4, '*/output': 4}", "harm_limit=0.1", "output_harm_limit=0.01"), within=1.0),
-    Task("rule_50", _budget("rule", "48kB"), within=0.7, share=0.50),
-    Task("optimum_50", _budget("optimum", "48kB"), within=0.7, share=0.50),
-    Task("rule_35", _budget("rule", "35kB"), within=1.2, share=0.35),
-    Task("optimum_35", _budget("optimum", "35kB"), within=1.2, share=0.35),
-    Task("rule_27", _budget("rule", "27kB"), within=2.5, share=0.27),
-    Task("optimum_27", _budget("optimum", "27700"), within=2.5, share=0.27),
+def _from_scratch(config: str, title: str, epochs: int, rate: float, **flash: str) -> Network:
+    title += f", from scratch: `start` is the configuration's own training; each integer row, and `float`, goes on for {epochs} epochs."
+    budgets = {name: (size, float(name[-2:]) / 100, ALLOWED[name[-2:]]) for name, size in flash.items()}
+    return Network(config, title, epochs, rate, budgets, (), _train(epochs, rate))
+
+
+NETWORKS = (
+    Network(
+        "cifar10",
+        "MLPerf Tiny's float ResNet-8, trained further on 18,000 images of CIFAR-10 and tested on 5,000. `start` is 7 epochs of float "
+        "training, each integer row goes on from there for 7 more; `float`, which they are compared with, is trained for 14; the model as "
+        "it was given scores 86.82 %. Settings were chosen with test figures of seed 0 in sight.",
+        7,
+        0.001,
+        {
+            f"{allocator}_{share}": (flash, int(share) / 100, ALLOWED[share])
+            for share, rule, optimum in (("50", "48kB", "48kB"), ("35", "35kB", "35kB"), ("27", "27kB", "27700"))
+            for allocator, flash in (("rule", rule), ("optimum", optimum))
+        },
+        _train(7, 0.001),
+        _train(14, 0.001),
+        seeds=3,
+        given="$TINYKIT_DATA/reference_models/ic_pretrainedResnet.h5",
+    ),
+    _from_scratch("words3", "Three spoken words, a DS-CNN of three blocks", 10, 0.001, optimum_50="8600"),
+    _from_scratch("wakewords5", "Five wake words, a DS-CNN of two blocks", 10, 0.001, optimum_50="7800"),
+    _from_scratch("har", "Human activities, a 1-D convolutional network", 10, 0.001, optimum_50="10kB", optimum_35="8400"),
+    _from_scratch("fashion_mnist", "Fashion-MNIST, a small CNN", 7, 0.001, optimum_50="11600", optimum_35="9300"),
+    _from_scratch(
+        "person", "Persons in 64 x 32 pixels, a small CNN", 10, 0.001, optimum_50="27800", optimum_35="20600", optimum_27="16300"
+    ),
 )
-ROWS = {f"{task.name}_{seed}": (task, seed) for seed in range(SEEDS) for task in TASKS}
-
-
-def _arguments(task: Task, seed: int) -> list[str]:
-    model = GIVEN if task.given else f"{FOLDER / f'start_{seed}'}/model.keras"
-    sets = (f"model.path={model}", *task.settings)
-    return ["--config", "cifar10", *(word for s in sets for word in ("--set", s)), "--seed", str(seed)]
+ROWS = {
+    f"{network.prefix}{task.name}_{seed}": (network, task, seed)
+    for network in NETWORKS
+    for seed in range(network.seeds)
+    for task in network.tasks()
+}
 
 
 def kept(row: str, folder: Path, metrics: Result) -> Result:
     """What the table keeps of a run's metrics and of its layers.csv. Raises SystemExit where the run is no result."""
     found = measured(row, metrics, "accuracy", "parity", "flash", "ram", "instructions", "tflite_bytes", "seed")
-    if ROWS[row][0].given:
+    if ROWS[row][1].is_float:
         return found | {"weight_bits": [], "activation_bits": []}
     layers = [text.split(",") for text in (folder / "layers.csv").read_text(encoding="utf-8").splitlines()]
     weights, outputs = layers[0].index("weight_bits"), layers[0].index("activation_bits")
@@ -91,32 +157,34 @@ def kept(row: str, folder: Path, metrics: Result) -> Result:
     }
 
 
-def _of(task: Task, found: dict[str, Result]) -> list[Result]:
-    return [found[f"{task.name}_{seed}"] for seed in range(SEEDS) if f"{task.name}_{seed}" in found]
+def _of(network: Network, name: str, found: dict[str, Result]) -> list[Result]:
+    rows = [f"{network.prefix}{name}_{seed}" for seed in range(network.seeds)]
+    return [found[row] for row in rows if row in found]
 
 
 def _constants(result: Result) -> int:
     """Bytes of the linked image's weights and per-channel tables."""
-    return result["flash"]["weights"] + result["flash"]["tables"]
+    total: int = result["flash"]["weights"] + result["flash"]["tables"]
+    return total
 
 
 def _score(task: Task, result: Result) -> float:
     """Top-1 in percent."""
-    score: float = result["accuracy"]["float" if task.given else "integer"]
+    score: float = result["accuracy"]["float" if task.is_float else "integer"]
     return 100 * score
 
 
-def summary(task: Task, found: dict[str, Result]) -> str:
-    """One line of the first table."""
-    mine, whole = _of(task, found), _of(INT8, found)
-    floats = [r for r in _of(FLOAT, found) if r["seed"] in {m["seed"] for m in mine}]
+def summary(network: Network, task: Task, found: dict[str, Result]) -> str:
+    """One line of a network's table."""
+    mine, whole = _of(network, task.name, found), _of(network, "w8a8", found)
+    floats = [r for r in _of(network, "float", found) if r["seed"] in {m["seed"] for m in mine}]
     if not mine:
         return f"| {task.name} | not measured | | | | | | |"
     scores = [_score(task, r) for r in mine]
     spread = f"{statistics.fmean(scores):.2f} ({min(scores):.2f} to {max(scores):.2f}), {len(mine)} seed{'s' * (len(mine) > 1)}"
-    if task.given or not floats:
+    if task.is_float or not floats:
         return f"| {task.name} | {spread} | | | | | | |"
-    gap = statistics.fmean(scores) - statistics.fmean(_score(FLOAT, r) for r in floats)
+    gap = statistics.fmean(scores) - statistics.fmean(100 * r["accuracy"]["float"] for r in floats)
     constants = statistics.fmean(_constants(r) for r in mine)
     share = constants / statistics.fmean(_constants(r) for r in whole) if whole else None
     holds = task.within is None or gap >= -task.within - 1e-9
@@ -131,23 +199,21 @@ def table(found: dict[str, Result]) -> str:
     lines = [
         "# Accuracy at 8, 4 and 2 bits",
         "",
-        "MLPerf Tiny's float ResNet-8, trained further on 18,000 images of CIFAR-10 and tested on 5,000; measured on the host, 2 cores, by",
-        f"`python benchmarks/mixed_precision.py`. `start` is {EPOCHS} epochs of float training; each integer row goes on from there for",
-        f"{EPOCHS} more. `float`, which they are compared with, is trained as long, {2 * EPOCHS} epochs, on the same images; the model as",
-        "it was given scores 86.82 %. Settings were chosen with test figures of seed 0 in sight. Constants are the linked image's weights",
-        "and per-channel tables; the share is of those of w8a8. Flash and RAM are of the linked engine, emulated on nano33ble; no physical",
+        "Measured on the host, 2 cores, by `python benchmarks/mixed_precision.py`. Constants are the linked image's weights and",
+        "per-channel tables; the share is of those of w8a8. Flash and RAM are of the linked engine, emulated on nano33ble; no physical",
         "board was used.",
-        "",
-        "| task | top-1, % | against float | allowed | constants, B | share of int8 | allowed | holds |",
-        "|---|---|---|---|---|---|---|---|",
-        *(summary(task, found) for task in TASKS),
-        "",
-        "| row | top-1 | weight bits | output bits | flash | RAM | instructions | .tflite B | parity | seconds | date | command |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row, (task, _) in ROWS.items():
-        if row in found:
-            lines.append(_detail(row, task, found[row]))
+    for network in NETWORKS:
+        lines += ["", f"## {network.config}", "", network.title, ""]
+        lines += [
+            "| row | top-1, % | against float | allowed | constants, B | share of int8 | allowed | holds |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        lines += [summary(network, task, found) for task in network.tasks()]
+    lines += ["", "## Every run", ""]
+    lines += ["| row | top-1 | weight bits | output bits | flash | RAM | instructions | .tflite B | parity | seconds | date | command |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines += [_detail(row, task, found[row]) for row, (_, task, _) in ROWS.items() if row in found]
     return "\n".join(lines) + "\n"
 
 
@@ -158,7 +224,7 @@ def _detail(row: str, task: Task, r: Result) -> str:
     return table_line(cells, RUNS.command(row))
 
 
-RUNS = Runs("mixed_precision", FOLDER, {row: _arguments(*of) for row, of in ROWS.items()}, kept, table)
+RUNS = Runs("mixed_precision", FOLDER, {row: network.arguments(task, seed) for row, (network, task, seed) in ROWS.items()}, kept, table)
 
 
 if __name__ == "__main__":
