@@ -53,7 +53,7 @@ def test_an_unchanged_image_passes(tmp_path, tally):
 def test_a_wrong_bias_is_found(tmp_path):
     engine = build_engine(network(), "net")
     text = engine.files["net.c"]
-    line = text[text.index("tk_q_0_bias[6] = {") :].split("\n")[1].strip()
+    line = text[text.index("tk_w_0_pairs[") :].split("\n")[1].strip()  # begins with the bias of channel 0
     first = line.split(",")[0]
     _, found = planted(tmp_path, "net.c", line, line.replace(first, str(int(first) + 9000), 1))
     assert found.mismatches > 0 and found.first is not None and engine.graph.ops[0].output in found.first
@@ -75,7 +75,7 @@ def test_a_write_behind_the_arena_is_found(tmp_path):
 
 
 def test_a_write_to_flash_faults(tmp_path):
-    poke = "    int8_t *const arena = memory;\n    *(volatile int8_t *)&tk_w_0_weights[0] = 1;\n"
+    poke = "    int8_t *const arena = memory;\n    *(volatile int8_t *)&tk_w_0_pairs[0] = 1;\n"
     with pytest.raises(BoardFault, match="read-only|flash"):
         planted(tmp_path, "net.c", "    int8_t *const arena = memory;\n", poke)
 

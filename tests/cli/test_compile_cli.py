@@ -154,7 +154,7 @@ def test_too_much_ram_exits_3_and_says_what_helps(tmp_path):
     (tmp_path / "big.tflite").write_bytes(write_tflite(net.done()))
     done = run("compile", "--model", "big.tflite", "--board", "nucleo_f401re", "--out", "out", cwd=tmp_path)
     assert done.returncode == 3 and "Traceback" not in done.stderr
-    assert "98,304" in done.stderr and "bytes too many" in done.stderr and "layer 'conv_2d_0'" in done.stderr
+    assert "98,304" in done.stderr and "bytes too many" in done.stderr and "layer 'conv_2d_1'" in done.stderr
     assert not (tmp_path / "out" / "firmware.elf").exists() and not (tmp_path / "out" / "report.json").exists()
 
 

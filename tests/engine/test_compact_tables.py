@@ -10,7 +10,7 @@ from nets import Net
 from tinykit.boards.table import board
 from tinykit.engine import compact
 from tinykit.engine.generate import build_engine
-from tinykit.engine.lower import plan_problem
+from tinykit.engine.lower import chosen_variants
 from tinykit.graph import build, ir
 from tinykit.graph.plan.replay import replay, replay_graph
 
@@ -35,16 +35,16 @@ def deep(seed: int, channels: int = 96) -> ir.Graph:
     """Four layers with enough channels that compact tables pay; biases of the last ones fit 16 bits, those of the first do not."""
     net = Net(seed)
     x = net.input((24, 23, 8))
-    x = net.conv(x, channels // 8, (3, 3), stride=(2, 2))
-    x = net.conv(x, channels, (3, 3), stride=(3, 3))
-    x = net.depthwise(x)
-    x = net.conv(x, channels + 1, (1, 1))
+    x = net.conv(x, channels // 8, (3, 3), stride=(2, 2), bits=4)
+    x = net.conv(x, channels, (3, 3), stride=(3, 3), bits=4)
+    x = net.depthwise(x, bits=4)
+    x = net.conv(x, channels + 1, (1, 1), bits=4)
     graph = shortened(net.done(x))
     first, *rest = [op for op in graph.ops if isinstance(op, ir.Weighted)]
     first.bias = first.bias + 40_000
     for op in rest:
         op.bias = np.clip(op.bias, -200, 200)
-        op.weights = np.clip(op.weights, -20, 20)
+        op.weights = np.clip(op.weights, -3, 3)
     return graph
 
 
@@ -119,7 +119,7 @@ def test_networks_on_the_host(seed, tally, tmp_path) -> None:
 def test_packed_tensors_too(tally, tmp_path, monkeypatch) -> None:
     """Every kernel at 4 and 2 bits of weights, however little is saved."""
     monkeypatch.setattr("tinykit.engine.compact._HELPER_BYTES", -1_000_000)
-    monkeypatch.setattr("tinykit.engine.lower.FLASH_PER_RAM", 0)
+    monkeypatch.setattr("tinykit.engine.compact.FLASH_PER_RAM", 0)
     cases = [make_case(shortened(layers(8, w, o, False)), f"n{w}{o}", 6, 1) for w in (4, 2) for o in (8, 4)]
     assert all("tk_tables(" in c.engine.files[f"{c.engine.name}.c"] for c in cases)
     found = run_on_host(cases, tmp_path)
@@ -136,9 +136,7 @@ def test_networks_on_a_board(name, tally, tmp_path) -> None:
 
 def test_flash_is_saved_and_counted() -> None:
     graph = deep(1)
-    plain = plan_problem(graph)
-    choice = compact.choose(graph, plain)
-    assert set(choice.layers) == {op.name for op in graph.ops}
+    assert set(compact.offer(graph, chosen_variants(graph)).variants) == {op.name for op in graph.ops}
     engine = build_engine(graph)
     assert engine.table_bytes < 9 * (12 + 96 + 96 + 97) * 0.7
 
@@ -160,7 +158,7 @@ def test_scales_of_other_tools_stay_as_they_are() -> None:
 def test_ram_is_not_spent_for_little(monkeypatch) -> None:
     """The wider arena must be worth its flash."""
     graph = deep(1)
-    monkeypatch.setattr("tinykit.engine.lower.FLASH_PER_RAM", 10_000)
+    monkeypatch.setattr("tinykit.engine.compact.FLASH_PER_RAM", 10_000)
     plain = build_engine(graph)
     monkeypatch.undo()
     small = build_engine(graph)

@@ -29,7 +29,7 @@ class Sizes:
         image: what is written to flash: vectors, code, constants, initial values of .data.
         selftest: the self-test vectors in it, which a product leaves out.
         total: flash of the model as it would ship, image - selftest.
-        weights: tables called tk_w_*.
+        weights: tables called tk_w_*; those of fast convolutions hold their channels' constants too.
         quantisation: tables called tk_q_*: multipliers, shifts, biases.
         constants: tables called tk_c_*.
         code: functions of the generated sources.

@@ -97,6 +97,23 @@ def pixels(graph: ir.Graph, op: ir.Op, kernel: tuple[int, int], stride: tuple[in
     return Access({op.inputs[0]: np.stack([first, last], axis=1)}, writes, reversible=True)
 
 
+def grouped(single: Access, size: int, scratch: int = 0) -> Access:
+    """`size` consecutive units as one, the last may have fewer, that reads everything before it writes."""
+    starts = np.arange(0, len(single.writes), size)
+    ends = np.append(starts[1:], len(single.writes)) - 1
+    writes = np.stack([single.writes[starts, 0], single.writes[ends, 1]], axis=1)
+    reads = {tensor: _hulls(ranges, starts) for tensor, ranges in single.reads.items()}
+    return Access(reads, writes, buffered=True, reversible=single.reversible, scratch=scratch)
+
+
+def _hulls(ranges: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The hull of each run of ranges, empty ones left out."""
+    empty = ranges[:, 1] <= ranges[:, 0]
+    least = np.minimum.reduceat(np.where(empty, np.iinfo(np.int64).max, ranges[:, 0]), starts)
+    largest = np.maximum.reduceat(np.where(empty, 0, ranges[:, 1]), starts)
+    return np.stack([np.where(largest > 0, least, 0), largest], axis=1)
+
+
 def _span(count: int, taps: int, stride: int, dilation: int, before: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """First and last input index under the window at each output position, padding left out; last < first where all taps are padding."""
     start = np.arange(count, dtype=np.int64) * stride - before

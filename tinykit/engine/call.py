@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tinykit.errors import ModelError
+from tinykit.graph.plan.problem import Access
 
 CTYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "uint16": "uint16_t", "int32": "int32_t", "float32": "float"}
 
@@ -17,7 +18,7 @@ class Table:
     """A constant array in flash.
 
     Attributes:
-        role: 'w' weights, 'q' biases and quantisation constants, 'c' other constants; the first letter of its name in C.
+        role: 'w' weights and what lies between them, 'q' biases and quantisation constants, 'c' other constants: a letter of its name.
         values: one-dimensional array of int8, uint8, int16, uint16, int32 or float32.
     """
 
@@ -51,7 +52,29 @@ class Place:
     offset: int = 0
 
 
-Argument = int | Table | PadRow | Place
+@dataclass(frozen=True)
+class Name:
+    """A function or another object of the C text that is passed by its name."""
+
+    name: str
+
+
+Argument = int | Table | PadRow | Place | Name
+
+
+@dataclass(frozen=True)
+class Routine:
+    """C text at file level that functions need: a type, or a function that the bodies of several call.
+
+    Attributes:
+        name: in C; routines of one name are one routine and have one text.
+        text: the definition.
+        support: names of helpers that the text uses.
+    """
+
+    name: str
+    text: str
+    support: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,12 +96,33 @@ class Function:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a function: an argument for every parameter."""
+    """One call of a function.
+
+    Attributes:
+        arguments: one for every parameter.
+        routines: what the body or the arguments name besides, in the order in which it must be defined.
+    """
 
     function: Function
     arguments: Mapping[str, Argument] = field(default_factory=dict)
+    routines: tuple[Routine, ...] = ()
 
     def __post_init__(self) -> None:
         wanted = {name for _, name in self.function.parameters}
         if wanted != set(self.arguments):
             raise ModelError(f"kernel {self.function.name}: parameters and arguments differ in {sorted(wanted ^ set(self.arguments))}")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to execute one op.
+
+    Attributes:
+        access: what it touches, for the planner.
+        call: (reverse) -> the C function and its arguments; `reverse` as the plan decides, only if the access is reversible.
+        instructions: about how many a Cortex-M4 executes.
+    """
+
+    access: Access
+    call: Callable[[bool], Call]
+    instructions: float

@@ -14,15 +14,13 @@ take 16 bits in layers where all of them fit. Kernels see the same arrays as eve
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinykit.engine.call import Argument, Call, Function, Place, Table
-from tinykit.engine.registry import kernel
+from tinykit.engine.call import Argument, Call, Function, Place, Table, Variant
 from tinykit.graph import ir
-from tinykit.graph.plan.problem import Problem
 
 _MANTISSA = 5  # stored bits of a weight scale's mantissa, after the leading one
 _DROPPED = 23 - _MANTISSA  # of a float32's fraction
@@ -119,7 +117,7 @@ def compacted(call: Call, graph: ir.Graph, op: ir.Weighted, scratch: int) -> Cal
         "base": found.base,
     }  # fmt: skip
     replaced = {name for _, name in _PLAIN}
-    return Call(_function(call.function), {**arguments, **{n: a for n, a in call.arguments.items() if n not in replaced}})
+    return Call(_function(call.function), {**arguments, **{n: a for n, a in call.arguments.items() if n not in replaced}}, call.routines)
 
 
 def _function(plain: Function) -> Function:
@@ -133,34 +131,37 @@ def table_space(channels: int) -> int:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Layers that could be compact.
+class Offer:
+    """What compact tables would save.
 
     Attributes:
-        layers: op -> bytes of its kernel's own scratch, behind which the tables are widened.
+        variants: of the layers that could have them, by op; their scratch is larger.
         saved: bytes of flash, the code that it takes subtracted.
     """
 
-    layers: dict[str, int]
+    variants: Mapping[str, Variant]
     saved: int
 
 
-def choose(graph: ir.Graph, problem: Problem) -> Choice:
-    """The layers whose tables can be compact; of the layers that share a function all or none, so that it is not needed twice."""
+def offer(graph: ir.Graph, variants: Mapping[str, Variant]) -> Offer:
+    """The layers whose tables can be compact; of the layers that share a function all or none, so that it is not needed twice.
+
+    Args:
+        variants: how the ops are executed otherwise.
+    """
     families: dict[Function, list[tuple[ir.Weighted, Call, Call | None]]] = {}
     for op in graph.ops:
         if isinstance(op, ir.Weighted):
-            call = kernel(op).call(graph, op, False)
+            call = variants[op.name].call(False)
             families.setdefault(call.function, []).append((op, call, compacted(call, graph, op, 0)))
-    own = {step.name: -(-step.access.scratch // 4) * 4 for step in problem.steps}
-    layers: dict[str, int] = {}
+    found: dict[str, Variant] = {}
     saved = -_HELPER_BYTES
     for family in families.values():
         if all(small is not None for _, _, small in family):
-            layers |= {op.name: own[op.name] for op, _, _ in family}
+            found |= {op.name: _variant(graph, op, variants[op.name]) for op, _, _ in family}
             saved += _flash(call for _, call, _ in family) - _flash(small for _, _, small in family if small is not None)
             saved -= _FUNCTION_BYTES + _CALL_BYTES * len(family)
-    return Choice(layers, saved) if layers and saved > 0 else Choice({}, 0)
+    return Offer(found, saved) if saved > 0 else Offer({}, 0)
 
 
 def _flash(calls: Iterator[Call]) -> int:
@@ -169,13 +170,12 @@ def _flash(calls: Iterator[Call]) -> int:
     return sum(tables.values())
 
 
-def with_space(graph: ir.Graph, problem: Problem, choice: Choice) -> Problem:
-    """The problem with scratch for the widened tables."""
-    channels = {op.name: len(op.bias) for op in graph.ops if isinstance(op, ir.Weighted)}
-    steps = tuple(
-        replace(s, access=replace(s.access, scratch=choice.layers[s.name] + table_space(channels[s.name])))
-        if s.name in choice.layers
-        else s
-        for s in problem.steps
-    )
-    return replace(problem, steps=steps)
+def _variant(graph: ir.Graph, op: ir.Weighted, plain: Variant) -> Variant:
+    """The same kernel with compact tables, which are widened behind its own scratch."""
+    own = -(-plain.access.scratch // 4) * 4
+
+    def call(reverse: bool) -> Call:
+        before = plain.call(reverse)
+        return compacted(before, graph, op, own) or before
+
+    return Variant(replace(plain.access, scratch=own + table_space(len(op.bias))), call, plain.instructions)

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinykit.engine import access
-from tinykit.engine.call import Argument, Call, Function, PadRow, Place, Table
-from tinykit.engine.compact import compacted
+from tinykit.engine.call import Argument, Call, Function, Name, PadRow, Place, Routine, Table, Variant
 from tinykit.engine.ctext import array, comment, float_literal
-from tinykit.engine.lower import executed, planned
+from tinykit.engine.lower import chosen_variants, executed, planned
 from tinykit.engine.memory import is_packed, last_mask
-from tinykit.engine.registry import kernel
-from tinykit.engine.support import HELPERS
+from tinykit.engine.support import HELPERS, with_needs
 from tinykit.errors import ModelError
 from tinykit.graph import costs, ir
 from tinykit.graph.plan.problem import Plan, Problem
@@ -27,6 +25,13 @@ _KERNEL_MACRO = """\
 #define TK_KERNEL static __attribute__((noinline))
 #else
 #define TK_KERNEL static
+#endif
+
+/* Helpers; some are called only where others have no assembly. */
+#if defined(__GNUC__)
+#define TK_INLINE static inline __attribute__((unused))
+#else
+#define TK_INLINE static inline
 #endif
 
 /* Called after every layer with its number; a profiler may define it. As it is, it keeps a compiler from leaving out a layer whose result
@@ -65,7 +70,7 @@ class Engine:
         graph, problem, plan: what it was made from.
         files: path -> text of `<name>.h` and `<name>.c`.
         calls: in the order in which `<name>_invoke` makes them.
-        weight_bytes, table_bytes: bytes of the weights, of all other constants.
+        weight_bytes, table_bytes: of the tables of weights (those of fast convolutions hold their channels' constants too), of others.
     """
 
     name: str
@@ -111,18 +116,19 @@ def build_engine(graph: ir.Graph, name: str | None = None) -> Engine:
         ModelError: an op has no kernel, or the graph is malformed.
     """
     lowered = planned(graph)
-    return generate(lowered.graph, lowered.problem, lowered.plan, c_identifier(name or graph.name), lowered.compact)
+    return generate(lowered.graph, lowered.problem, lowered.plan, c_identifier(name or graph.name), lowered.variants)
 
 
-def generate(graph: ir.Graph, problem: Problem, plan: Plan, name: str, compact: Mapping[str, int] | None = None) -> Engine:
+def generate(graph: ir.Graph, problem: Problem, plan: Plan, name: str, variants: Mapping[str, Variant] | None = None) -> Engine:
     """The C files of a planned graph.
 
     Args:
-        compact: layers whose tables are widened into scratch, see `tinykit.engine.lower.Lowered`.
+        variants: how each op is executed; default: as `plan_problem` assumes.
     """
     ops = executed(graph)
     ordered = [ops[i] for i in plan.order]
-    calls = [_call(graph, op, op.name in plan.reversed, (compact or {}).get(op.name)) for op in ordered]
+    chosen = chosen_variants(graph) if variants is None else variants
+    calls = [chosen[op.name].call(op.name in plan.reversed) for op in ordered]
     tables = _Tables()
     for i, call in enumerate(calls):
         tables.add(i, call)
@@ -132,14 +138,6 @@ def generate(graph: ir.Graph, problem: Problem, plan: Plan, name: str, compact: 
     )
     files = {f"{name}.h": _header(graph, plan, name), f"{name}.c": _source(graph, plan, name, ordered, calls, functions, tables)}
     return Engine(name, graph, problem, plan, files, layers, tables.total("w"), tables.total("q") + tables.total("c"))
-
-
-def _call(graph: ir.Graph, op: ir.Op, reverse: bool, space: int | None) -> Call:
-    """The call that executes an op; its tables are compact where there is `space` for them in its scratch."""
-    call = kernel(op).call(graph, op, reverse)
-    if space is None or not isinstance(op, ir.Weighted):
-        return call
-    return compacted(call, graph, op, space) or call
 
 
 class _Tables:
@@ -172,7 +170,7 @@ class _Tables:
         if isinstance(argument, Place):
             base = scratch if argument.tensor is None else offsets[argument.tensor]
             return f"arena + {base + argument.offset}"
-        return str(argument)
+        return argument.name if isinstance(argument, Name) else str(argument)
 
     def total(self, role: str) -> int:
         """Bytes of all tables of a role."""
@@ -274,14 +272,30 @@ def _element(tensor: ir.Tensor) -> str:
 
 def _source(graph: ir.Graph, plan: Plan, name: str, ops: Sequence[ir.Op], calls: Sequence[Call],
             functions: Mapping[Function, _Emitted], tables: _Tables) -> str:  # fmt: skip
-    used = {helper for call in calls for helper in call.function.support}
+    routines = _routines(calls)
+    texts = [(call.function.body, call.function.support) for call in calls] + [(routine.text, routine.support) for routine in routines]
+    used = with_needs(helper for text, support in texts for helper in (*support, *(("tk_dsp",) if "TK_DSP" in text else ())))
     parts = [f"/* {comment(graph.name)}: made by tinykit. Do not edit. */\n", f'#include "{name}.h"\n#include <string.h>\n', _KERNEL_MACRO]
     parts += [text for helper, text in HELPERS.items() if helper in used]
+    parts += [routine.text for routine in routines]
     parts.append(tables.text())
     parts += [emitted.text for emitted in functions.values()]
     parts.append(_invoke(graph, plan, name, ops, calls, functions, tables))
     parts.append(_wrappers(graph, plan, name))
     return "\n".join(part for part in parts if part)
+
+
+def _routines(calls: Sequence[Call]) -> list[Routine]:
+    """What the calls need, each once, in the order of first use.
+
+    Raises:
+        ModelError: two routines have one name.
+    """
+    found: dict[str, Routine] = {}
+    for routine in (r for call in calls for r in call.routines):
+        if found.setdefault(routine.name, routine) != routine:
+            raise ModelError(f"two routines are called {routine.name!r}")
+    return list(found.values())
 
 
 def _ports(graph: ir.Graph, names: Sequence[str], word: str) -> list[tuple[str, ir.Tensor]]:

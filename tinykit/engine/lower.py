@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tinykit.engine import compact
 from tinykit.engine.access import activations, tensor_bits, tensor_bytes
-from tinykit.engine.compact import FLASH_PER_RAM, choose, with_space
+from tinykit.engine.call import Variant
 from tinykit.engine.memory import dtype, is_packed
-from tinykit.engine.registry import kernel
+from tinykit.engine.registry import portable as portable_kernel
+from tinykit.engine.select import choose, with_accesses
 from tinykit.errors import ModelError
 from tinykit.graph import ir, reference
 from tinykit.graph.plan.planner import make_plan
@@ -23,13 +25,13 @@ class Lowered:
     Attributes:
         graph: folded.
         problem, plan: the planner's.
-        compact: layers whose tables are widened into scratch -> bytes of scratch before them.
+        variants: how each op is executed, by name.
     """
 
     graph: ir.Graph
     problem: Problem
     plan: Plan
-    compact: Mapping[str, int]
+    variants: Mapping[str, Variant]
 
 
 def planned(graph: ir.Graph) -> Lowered:
@@ -40,14 +42,16 @@ def planned(graph: ir.Graph) -> Lowered:
     """
     graph.validate()
     graph = folded(graph)
-    problem = plan_problem(graph)
-    plan, choice = make_plan(problem), choose(graph, problem)
-    if choice.layers:
-        wider = with_space(graph, problem, choice)
-        other = make_plan(wider)
-        if FLASH_PER_RAM * (other.arena_bytes - plan.arena_bytes) <= choice.saved:
-            return Lowered(graph, wider, other, choice.layers)
-    return Lowered(graph, problem, plan, {})
+    problem, portable = _portable(graph)
+    variants = choose(graph, problem, portable)
+    problem = with_accesses(problem, variants)
+    plan, smaller = make_plan(problem), compact.offer(graph, variants)
+    if smaller.variants:
+        other_problem = with_accesses(problem, smaller.variants)
+        other = make_plan(other_problem)
+        if compact.FLASH_PER_RAM * (other.arena_bytes - plan.arena_bytes) <= smaller.saved:
+            return Lowered(graph, other_problem, other, {**variants, **smaller.variants})
+    return Lowered(graph, problem, plan, variants)
 
 
 def executed(graph: ir.Graph) -> list[ir.Op]:
@@ -84,18 +88,28 @@ def plan_problem(graph: ir.Graph) -> Problem:
         ModelError: a kernel refuses its op, a constant is reshaped or is an output, two ops have one name, there is no input or no output;
             all of them at once.
     """
+    problem, portable = _portable(graph)
+    return with_accesses(problem, choose(graph, problem, portable))
+
+
+def chosen_variants(graph: ir.Graph) -> dict[str, Variant]:
+    """How each op is executed, by name; the same for equal graphs. Raises ModelError like `plan_problem`."""
+    return choose(graph, *_portable(graph))
+
+
+def _portable(graph: ir.Graph) -> tuple[Problem, dict[str, Variant]]:
+    """The problem where every op has its portable kernel, and these kernels by op."""
     problems = [f"it has no {word}" for word, names in (("input", graph.inputs), ("output", graph.outputs)) if not names]
     problems += [f"constant {t!r} is an output" for t in graph.outputs if t in graph.constants]
-    aliases, steps = {}, []
+    aliases, steps, variants = {}, [], {}
     for op in graph.ops:
         if isinstance(op, ir.Reshape):
             problems += _reshape_problems(graph, op)
             aliases[op.output] = op.inputs[0]
         else:
             try:
-                chosen = kernel(op)
-                chosen.call(graph, op, False)  # refuses what the kernel cannot do, before any work is spent on a plan
-                steps.append(Step(op.name, tuple(activations(graph, op)), op.output, chosen.access(graph, op)))
+                variants[op.name] = portable_kernel(graph, op)  # refuses what the kernel cannot do, before any work is spent on a plan
+                steps.append(Step(op.name, tuple(activations(graph, op)), op.output, variants[op.name].access))
             except ModelError as problem:
                 problems += problem.problems
     names = [step.name for step in steps]
@@ -104,7 +118,7 @@ def plan_problem(graph: ir.Graph) -> Problem:
         raise ModelError([f"graph {graph.name!r}: {p}" for p in problems])
     sizes = {t.name: tensor_bytes(t) for t in graph.activations()}
     partial = {t.name: tensor_bits(t) for t in graph.activations() if tensor_bits(t) % 8}
-    return Problem(sizes, tuple(steps), graph.inputs, graph.outputs, aliases, bits=partial)
+    return Problem(sizes, tuple(steps), graph.inputs, graph.outputs, aliases, bits=partial), variants
 
 
 def _reshape_problems(graph: ir.Graph, op: ir.Reshape) -> Iterator[str]:

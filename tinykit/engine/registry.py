@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tinykit.engine import access
-from tinykit.engine.call import Call
-from tinykit.engine.kernels import elementwise, movement, pooling, softmax, weighted
+from tinykit.engine.call import Call, Variant
+from tinykit.engine.kernels import depthwise, elementwise, fast_add, fast_dense, fastconv, movement, pooling, softmax, weighted
 from tinykit.errors import ModelError
 from tinykit.graph import ir
 from tinykit.graph.plan.problem import Access
@@ -16,7 +18,7 @@ from tinykit.graph.plan.problem import Access
 
 @dataclass(frozen=True)
 class Kernel:
-    """A way to execute an op.
+    """A way to execute ops of a kind that covers all of them.
 
     Attributes:
         access: (graph, op) -> what it touches, for the planner.
@@ -30,9 +32,9 @@ class Kernel:
 KERNELS: dict[str, Kernel] = {
     "conv2d": Kernel(weighted.conv_access, weighted.conv_call),
     "depthwise_conv2d": Kernel(weighted.conv_access, weighted.depthwise_call),
-    "fully_connected": Kernel(access.whole, weighted.matmul_call),
-    "add": Kernel(access.elementwise, elementwise.add_call),
-    "sub": Kernel(access.elementwise, elementwise.add_call),
+    "fully_connected": Kernel(fast_dense.dense_access, fast_dense.dense_call),
+    "add": Kernel(access.elementwise, fast_add.add_call),
+    "sub": Kernel(access.elementwise, fast_add.add_call),
     "mul": Kernel(access.elementwise, elementwise.mul_call),
     "minimum": Kernel(access.elementwise, elementwise.extremum_call),
     "maximum": Kernel(access.elementwise, elementwise.extremum_call),
@@ -52,9 +54,23 @@ KERNELS: dict[str, Kernel] = {
 }
 
 
-def kernel(op: ir.Op) -> Kernel:
-    """The kernel for an op. Raises ModelError where there is none."""
+FAST: dict[str, Callable[[ir.Graph, Any], list[Variant]]] = {
+    "conv2d": fastconv.variants,
+    "depthwise_conv2d": depthwise.variants,
+}
+"""By kind, what may run instead of the portable kernel of KERNELS: the variants that cover an op, and are proved exact for it."""
+
+
+def portable(graph: ir.Graph, op: ir.Op) -> Variant:
+    """The kernel that every core runs. Raises ModelError where there is none, or where it refuses the op."""
     try:
-        return KERNELS[op.kind]
+        kernel = KERNELS[op.kind]
     except KeyError:
         raise ModelError(f"op {op.name!r}: the engine has no kernel for {op.kind}") from None
+    kernel.call(graph, op, False)
+    return Variant(kernel.access(graph, op), partial(kernel.call, graph, op), math.inf)
+
+
+def fast(graph: ir.Graph, op: ir.Op) -> list[Variant]:
+    """What may run instead, for an op that the portable kernel does not refuse; the quickest first."""
+    return sorted(FAST[op.kind](graph, op), key=lambda variant: variant.instructions) if op.kind in FAST else []

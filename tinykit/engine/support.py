@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from tinykit.engine import dsp, fast_helpers
+
 # Accumulators are unsigned: sums wrap modulo 2^32 by definition of C, so that a folded bias may pass outside int32 on the way.
 _SCALE = """\
 /* acc * multiplier / 2^(31 + shift), rounded twice as gemmlowp does; 1 <= shift <= 31, |acc| < 2^30. */
-static inline int32_t tk_scale(uint32_t acc, int32_t multiplier, int32_t shift)
+TK_INLINE int32_t tk_scale(uint32_t acc, int32_t multiplier, int32_t shift)
 {
     /* twice the sum, so that the high word of the product is the result and no word is put together from two */
     const int32_t high = (int32_t)(((int64_t)(int32_t)(acc * 2) * multiplier + ((int64_t)1 << 31)) >> 32);
@@ -15,7 +19,7 @@ static inline int32_t tk_scale(uint32_t acc, int32_t multiplier, int32_t shift)
 
 _SCALE_ANY = """\
 /* acc * multiplier * 2^(shift - 31), rounded twice as gemmlowp does; any shift, positive to the left: modulo 2^32, as the sum itself. */
-static inline int32_t tk_scale_any(uint32_t acc, int32_t multiplier, int32_t shift)
+TK_INLINE int32_t tk_scale_any(uint32_t acc, int32_t multiplier, int32_t shift)
 {
     const int32_t left = (int32_t)(acc << (shift > 0 ? shift : 0));
     const int64_t high = ((int64_t)left * multiplier + (1 << 30)) >> 31;
@@ -28,7 +32,7 @@ static inline int32_t tk_scale_any(uint32_t acc, int32_t multiplier, int32_t shi
 
 _SCALE_ONCE = """\
 /* acc * multiplier * 2^(shift - 31), rounded once. */
-static inline int32_t tk_scale_once(uint32_t acc, int32_t multiplier, int32_t shift)
+TK_INLINE int32_t tk_scale_once(uint32_t acc, int32_t multiplier, int32_t shift)
 {
     const int32_t total = 31 - shift;
     return (int32_t)(((int64_t)(int32_t)acc * multiplier + ((int64_t)1 << (total - 1))) >> total);
@@ -36,7 +40,7 @@ static inline int32_t tk_scale_once(uint32_t acc, int32_t multiplier, int32_t sh
 """
 
 _CLAMP = """\
-static inline int32_t tk_clamp(int32_t value, int32_t low, int32_t high)
+TK_INLINE int32_t tk_clamp(int32_t value, int32_t low, int32_t high)
 {
     return value < low ? low : value > high ? high : value;
 }
@@ -44,7 +48,7 @@ static inline int32_t tk_clamp(int32_t value, int32_t low, int32_t high)
 
 _HIGH = """\
 /* a * b / 2^31, rounded, ties upwards; not both -2^31. */
-static inline int32_t tk_high(int32_t a, int32_t b)
+TK_INLINE int32_t tk_high(int32_t a, int32_t b)
 {
     return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31);
 }
@@ -63,7 +67,7 @@ _ROLLED = """\
 
 _EXP = """\
 /* x / 2^shift, rounded half away from zero. */
-static inline int32_t tk_round_shift(int32_t x, int32_t shift)
+TK_INLINE int32_t tk_round_shift(int32_t x, int32_t shift)
 {
     return (x + (x >> 31) + (1 << (shift - 1))) >> shift;
 }
@@ -91,7 +95,7 @@ TK_KERNEL int32_t tk_exp(int32_t a)
 
 _RECIPROCAL = """\
 /* 1 / d in Q0.31 for d = x / 2^31 in [1, 2): three Newton-Raphson steps from 48/17 - 32/17 * d/2, as gemmlowp takes them. */
-static inline int32_t tk_reciprocal(uint32_t x)
+TK_INLINE int32_t tk_reciprocal(uint32_t x)
 {
     const int32_t half = (int32_t)(x >> 1);
     int32_t estimate = 1515870810 + tk_high(half, -1010580540);
@@ -106,7 +110,7 @@ static inline int32_t tk_reciprocal(uint32_t x)
 # Packed elements: the lowest bits of a byte come first. Reading and writing touch the element's own byte and no other.
 _GET = """\
 /* Element i of packed codes of @BITS@ bits. */
-static inline int32_t tk_get@BITS@(const int8_t *packed, int32_t i)
+TK_INLINE int32_t tk_get@BITS@(const int8_t *packed, int32_t i)
 {
     return ((uint8_t)packed[i >> @LOG@] >> ((i & @LAST@) * @BITS@)) & @MASK@;
 }
@@ -114,7 +118,7 @@ static inline int32_t tk_get@BITS@(const int8_t *packed, int32_t i)
 
 _PUT = """\
 /* Writes element i of packed codes of @BITS@ bits; the others in its byte stay. */
-static inline void tk_put@BITS@(int8_t *packed, int32_t i, int32_t code)
+TK_INLINE void tk_put@BITS@(int8_t *packed, int32_t i, int32_t code)
 {
     uint8_t *const byte = (uint8_t *)packed + (i >> @LOG@);
     const int32_t shift = (i & @LAST@) * @BITS@;
@@ -124,7 +128,7 @@ static inline void tk_put@BITS@(int8_t *packed, int32_t i, int32_t code)
 
 _WEIGHT = """\
 /* Weight i of packed two's complement integers of @BITS@ bits. */
-static inline int32_t tk_weight@BITS@(const int8_t *packed, int32_t i)
+TK_INLINE int32_t tk_weight@BITS@(const int8_t *packed, int32_t i)
 {
     return (int32_t)((uint32_t)packed[i >> @LOG@] << (@TOP@ - (i & @LAST@) * @BITS@)) >> @TOP@;
 }
@@ -132,7 +136,7 @@ static inline int32_t tk_weight@BITS@(const int8_t *packed, int32_t i)
 
 _ODD = """\
 /* Weight i of packed odd integers, -3, -1, 1 or 3: 2 c + 1 for a two's complement c of 2 bits. */
-static inline int32_t tk_odd2(const int8_t *packed, int32_t i)
+TK_INLINE int32_t tk_odd2(const int8_t *packed, int32_t i)
 {
     return 2 * tk_weight2(packed, i) + 1;
 }
@@ -169,6 +173,7 @@ def _packed(text: str, bits: int) -> str:
 
 
 HELPERS: dict[str, str] = {
+    **dsp.HELPERS,
     "tk_clamp": _CLAMP,
     "tk_scale": _SCALE,
     "tk_scale_any": _SCALE_ANY,
@@ -185,4 +190,17 @@ HELPERS: dict[str, str] = {
     "tk_weight4": _packed(_WEIGHT, 4),
     "tk_weight2": _packed(_WEIGHT, 2),
     "tk_odd2": _ODD,
+    **fast_helpers.FAST_HELPERS,
 }
+
+
+def with_needs(helpers: Iterable[str]) -> set[str]:
+    """Helpers, and those that they call."""
+    found: set[str] = set()
+    pending = list(helpers)
+    while pending:
+        helper = pending.pop()
+        if helper not in found:
+            found.add(helper)
+            pending += (*dsp.NEEDS.get(helper, ()), *fast_helpers.NEEDS.get(helper, ()))
+    return found

@@ -103,7 +103,7 @@ class EngineMeter:
         if bits not in self._engines:
             lowered = self._plan(bits)
             name = c_identifier(lowered.graph.name)
-            self._engines = {bits: generate(lowered.graph, lowered.problem, lowered.plan, name, lowered.compact)}
+            self._engines = {bits: generate(lowered.graph, lowered.problem, lowered.plan, name, lowered.variants)}
         return self._engines[bits]
 
     def planned(self, bits: Bits) -> Planned:

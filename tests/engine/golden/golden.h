@@ -13,16 +13,16 @@
 extern "C" {
 #endif
 
-#define GOLDEN_ARENA_SIZE 248
+#define GOLDEN_ARENA_SIZE 428
 #define GOLDEN_ARENA_ALIGN 4
-#define GOLDEN_INPUT_BYTES 70 /* of all inputs */
+#define GOLDEN_INPUT_BYTES 105 /* of all inputs */
 #define GOLDEN_OUTPUT_BYTES 4 /* of all outputs */
-#define GOLDEN_INPUT_SIZE 70 /* elements, 7x5x2 */
+#define GOLDEN_INPUT_SIZE 105 /* elements, 7x5x3 */
 #define GOLDEN_INPUT_SCALE 0.007686180993914604f
 #define GOLDEN_INPUT_ZERO_POINT 127
 #define GOLDEN_OUTPUT_SIZE 4 /* elements, 4 */
-#define GOLDEN_OUTPUT_SCALE 0.0639503002166748f
-#define GOLDEN_OUTPUT_ZERO_POINT 127
+#define GOLDEN_OUTPUT_SCALE 0.11653140187263489f
+#define GOLDEN_OUTPUT_ZERO_POINT -128
 
 int8_t *golden_input(void *arena);
 void golden_invoke(void *arena);

@@ -1,6 +1,7 @@
 """Operations that gather many elements into one: pools, means, the index of the largest.
 
-Four neighbouring channels are gathered at once: the loop's overhead is shared, and no accumulators need memory.
+Four neighbouring channels are gathered at once: the loop's overhead is shared, and no accumulators need memory. Cores with SXTAB16 take
+them as a word, and add them as two pairs of int16, which hold 255 elements.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tinykit.engine.kernels.common import (
     row_major,
     scale,
 )  # fmt: skip
+from tinykit.engine.memory import is_packed
 from tinykit.engine.packing import packed_call
 from tinykit.errors import ModelError
 from tinykit.graph import ir
@@ -42,6 +44,20 @@ _POOL = """\
             const int32_t left = column > 0 ? column : 0, right = column + window_w < in_w ? column + window_w : in_w;
 @COUNT@
             int32_t c = 0;
+@FOUR@            for (; c < depth; ++c) {
+                int32_t a = START;
+                for (int32_t r = top; r < bottom; ++r) {
+                    for (int32_t s = left, i = (r * in_w + left) * depth + c; s < right; ++s, i += depth) {
+                        @a,in[i]@
+                    }
+                }
+                out[k + c] = !a!;
+            }
+        }
+    }
+"""
+
+_POOL_FOUR = """\
             for (; c + 4 <= depth; c += 4) {
                 int32_t a0 = START, a1 = START, a2 = START, a3 = START;
                 for (int32_t r = top; r < bottom; ++r) {
@@ -57,18 +73,46 @@ _POOL = """\
                 out[k + c + 2] = !a2!;
                 out[k + c + 3] = !a3!;
             }
-            for (; c < depth; ++c) {
-                int32_t a = START;
+"""
+
+# The same with words of four channels: START is a word, or the pairs of sums `even` and `odd` are zero.
+_POOL_WORDS = """\
+#if TK_DSP
+            for (; c + 4 <= depth; c += 4) {
+                uint32_t @PAIRS@;
                 for (int32_t r = top; r < bottom; ++r) {
-                    for (int32_t s = left, i = (r * in_w + left) * depth + c; s < right; ++s, i += depth) {
-                        @a,in[i]@
+                    const int8_t *p = in + (r * in_w + left) * depth + c;
+                    for (int32_t s = left; s < right; ++s, p += depth) {
+                        const uint32_t word = tk_load32(p);
+@TAKE@
                     }
                 }
-                out[k + c] = !a!;
+                const int32_t @SUMS@;
+                out[k + c] = !a0!;
+                out[k + c + 1] = !a1!;
+                out[k + c + 2] = !a2!;
+                out[k + c + 3] = !a3!;
             }
-        }
-    }
+#else
+            @UNUSED@ /* compilers complain about helpers that only the other branch calls */
+@FOUR@#endif
 """
+
+_SUMS = "a0 = (int16_t)even, a1 = (int16_t)odd, a2 = (int16_t)(even >> 16), a3 = (int16_t)(odd >> 16)"
+_WORD_SUMS = {
+    "PAIRS": "even = 0, odd = 0",
+    "TAKE": "                        even = tk_sxtab16(even, word);\n                        odd = tk_sxtab16_ror8(odd, word);",
+    "SUMS": _SUMS,
+    "UNUSED": "(void)tk_load32, (void)tk_sxtab16, (void)tk_sxtab16_ror8;",
+}
+_WORD_LARGEST = {
+    "PAIRS": "best = 0x80808080",
+    "TAKE": "                        best = tk_max8(best, word);",
+    "SUMS": "a0 = (int8_t)best, a1 = (int8_t)(best >> 8), a2 = (int8_t)(best >> 16), a3 = (int8_t)(best >> 24)",
+    "UNUSED": "(void)tk_load32, (void)tk_max8;",
+}
+_MOST_IN_PAIRS = 255
+"""Elements of int8 whose sum an int16 holds."""
 
 # a window that lies in the padding altogether has a sum of 0
 _COUNT = """\
@@ -83,11 +127,17 @@ def _each(text: str, mark: str, make: str) -> str:
     return "".join(parts)
 
 
-def _pool_text(average: bool) -> str:
+def _pool_text(average: bool, words: bool) -> str:
+    four = _POOL_FOUR
+    if words:
+        four = _POOL_WORDS.replace("@FOUR@", four)
+        for name, part in (_WORD_SUMS if average else _WORD_LARGEST).items():
+            four = four.replace(f"@{name}@", part)
+    pool = _POOL.replace("@FOUR@", four)
     if average:
-        text = _each(_POOL.replace("@COUNT@", _COUNT), "@", "{0} += {1};")
+        text = _each(pool.replace("@COUNT@", _COUNT), "@", "{0} += {1};")
         return _each(text.replace("START", "0"), "!", "(int8_t)tk_clamp(({0} > 0 ? {0} + half : {0} - half) / count, act_min, act_max)")
-    text = _each(_POOL.replace("@COUNT@\n", ""), "@", "{0} = {1} > {0} ? {1} : {0};")
+    text = _each(pool.replace("@COUNT@\n", ""), "@", "{0} = {1} > {0} ? {1} : {0};")
     return _each(text.replace("START", "-128"), "!", "(int8_t)tk_clamp({0}, act_min, act_max)")
 
 
@@ -113,8 +163,16 @@ def pool_call(graph: ir.Graph, op: ir.Pool, reverse: bool) -> Call:
         "k_first": (out_h * out_w - 1) * depth if reverse else 0, "k_step": sign * depth,
         "act_min": op.act_min, "act_max": op.act_max,
     }  # fmt: skip
-    function = Function(op.kind, ((IN, "in"), (OUT, "out"), *integers(values)), _pool_text(isinstance(op, ir.AveragePool)), ("tk_clamp",))
+    average = isinstance(op, ir.AveragePool)
+    words = not _packed(graph, op) and (not average or op.window[0] * op.window[1] <= _MOST_IN_PAIRS)
+    support = ("tk_clamp", "tk_load32", *(("tk_sxtab16", "tk_sxtab16_ror8") if average else ("tk_max8",))) if words else ("tk_clamp",)
+    name = op.kind + ("_wide" if average and not words else "")
+    function = Function(name, ((IN, "in"), (OUT, "out"), *integers(values)), _pool_text(average, words), support)
     return _between(graph, op, function, values)
+
+
+def _packed(graph: ir.Graph, op: ir.Op) -> bool:
+    return any(is_packed(graph.tensors[t]) for t in (*op.inputs, op.output))
 
 
 def _between(graph: ir.Graph, op: ir.Op, function: Function, values: Values) -> Call:
@@ -130,6 +188,17 @@ _MEAN = """\
     int32_t k = 0;
     for (int32_t n = outer; n > 0; --n, in += count * inner) {
         int32_t c = 0;
+@FOUR@        for (; c < inner; ++c) {
+            int32_t a = start;
+            for (int32_t m = count, i = c; m > 0; --m, i += inner) {
+                a += in[i];
+            }
+            out[k++] = @a@;
+        }
+    }
+"""
+
+_MEAN_FOUR = """\
         for (; c + 4 <= inner; c += 4) {
             int32_t a0 = start, a1 = start, a2 = start, a3 = start;
             for (int32_t m = count, i = c; m > 0; --m, i += inner) {
@@ -143,14 +212,28 @@ _MEAN = """\
             out[k++] = @a2@;
             out[k++] = @a3@;
         }
-        for (; c < inner; ++c) {
-            int32_t a = start;
-            for (int32_t m = count, i = c; m > 0; --m, i += inner) {
-                a += in[i];
+"""
+
+_MEAN_WORDS = """\
+#if TK_DSP
+        for (; c + 4 <= inner; c += 4) {
+            uint32_t even = 0, odd = 0;
+            const int8_t *p = in + c;
+            for (int32_t m = count; m > 0; --m, p += inner) {
+                const uint32_t word = tk_load32(p);
+                even = tk_sxtab16(even, word);
+                odd = tk_sxtab16_ror8(odd, word);
             }
-            out[k++] = @a@;
+            const int32_t a0 = (int16_t)even + start, a1 = (int16_t)odd + start;
+            const int32_t a2 = (int16_t)(even >> 16) + start, a3 = (int16_t)(odd >> 16) + start;
+            out[k++] = @a0@;
+            out[k++] = @a1@;
+            out[k++] = @a2@;
+            out[k++] = @a3@;
         }
-    }
+#else
+        (void)tk_load32, (void)tk_sxtab16, (void)tk_sxtab16_ror8;
+@FOUR@#endif
 """
 
 _MEAN_INNER = """\
@@ -174,11 +257,16 @@ def mean_call(graph: ir.Graph, op: ir.Mean, reverse: bool) -> Call:
     finish = f"(int8_t)tk_clamp({s.helper}((uint32_t){{0}}, multiplier, shift) + out_zero, act_min, act_max)"
     groups = [(reduced, [x.shape[a] for a in axes]) for reduced, axes in groupby(range(len(x.shape)), lambda a: a in op.axes)]
     groups = [(reduced, sizes) for reduced, sizes in groups if any(n > 1 for n in sizes)]
+    support: tuple[str, ...] = ("tk_clamp", s.helper)
     if sum(reduced for reduced, _ in groups) <= 1:
-        name, text, extra = "mean", _each(_MEAN, "@", finish), _neighbours(groups)
+        extra = _neighbours(groups)
+        words = not _packed(graph, op) and elements <= _MOST_IN_PAIRS
+        four = _MEAN_WORDS.replace("@FOUR@", _MEAN_FOUR) if words else _MEAN_FOUR
+        name, text = "mean" if words else "mean_wide", _each(_MEAN.replace("@FOUR@", four), "@", finish)
+        support = (*support, "tk_load32", "tk_sxtab16", "tk_sxtab16_ror8") if words else support
     else:
         name, text, extra = _scattered(x.shape, op.axes, finish)
-    function = Function(f"{name}{s.tag}", ((IN, "in"), (OUT, "out"), *integers([*values, *extra])), text, ("tk_clamp", s.helper))
+    function = Function(f"{name}{s.tag}", ((IN, "in"), (OUT, "out"), *integers([*values, *extra])), text, support)
     return _between(graph, op, function, {**values, **extra})
 
 

@@ -1,0 +1,186 @@
+"""Depthwise convolution with a 3x3 window and stride 1 or 2 for cores with SMLAD, and the same algorithm in portable C.
+
+Channel by channel on planes, see `depthwise_plane`. Stride 1 makes 2 x 2 outputs at a time from four rows; with w = (w0, w1, w2) a row has
+the words (w0, w1) and (w1, w2), which serve the left and the right output. Stride 2 makes two outputs of a row, and keeps the word that the
+next two begin with.
+
+A record of a channel in flash is eight words: sum that is begun with, multiplier, offset, (w0, w1) of each row, w2 of the first two rows,
+w2 of the last row and the shift of the requantisation that rounds twice. Weights are int16, times 2^j (see `tinykit.engine.line`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tinykit.engine import access
+from tinykit.engine.call import Argument, Call, Function, Place, Table
+from tinykit.engine.kernels import fast_depthwise_asm as asm
+from tinykit.engine.kernels.common import IN, OUT, expect_int8, expect_range, integers
+from tinykit.engine.kernels.depthwise_plane import (
+    BODY,
+    BODY_SUPPORT,
+    GATHER,
+    GATHER_SUPPORT,
+    Bands,
+    Scaling,
+    Window,
+    bands,
+    inserted,
+    room_of,
+    scaling,
+    suits,
+)  # fmt: skip
+from tinykit.errors import ModelError
+from tinykit.graph import ir
+from tinykit.graph.plan.problem import Access
+
+_LEAST_PITCH = 16
+"""Bytes from row to row of a plane; layers up to six columns wide share code."""
+_MOST_PITCH = 340
+"""Three rows of it, in which an LDRD reaches."""
+
+
+def covers(graph: ir.Graph, op: ir.DepthwiseConv2D) -> bool:
+    """Whether the kernel takes a layer, with its numbers."""
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
+    window = op.weights.shape[:2] == (3, 3) and op.dilation == (1, 1) and op.stride in ((1, 1), (2, 2)) and op.depth_multiplier == 1
+    if not window or not suits(graph, op) or y.shape[1] < 2 or max(op.padding) > 2:
+        return False
+    return _pitch(op, y) <= _MOST_PITCH and scaling(op, x, y) is not None
+
+
+def _columns(op: ir.DepthwiseConv2D, y: ir.Tensor) -> int:
+    """Columns of a plane that are read."""
+    return 2 * -(-y.shape[1] // 2) + 2 if op.stride[0] == 1 else 2 * y.shape[1] + 2
+
+
+def _pitch(op: ir.DepthwiseConv2D, y: ir.Tensor) -> int:
+    return max(-(-_columns(op, y) // 2) * 4, _LEAST_PITCH)
+
+
+def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D) -> tuple[Window, Bands]:
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
+    (in_h, in_w, channels), (out_h, out_w, _) = x.shape, y.shape
+    single = op.stride[0] == 1
+    begin = -(out_h % 2) if single else 0
+    window = Window(in_h, in_w, channels, out_h, out_w, op.stride[0], 3, op.padding[0], begin, 2 if single else 1, _pitch(op, y))
+    return window, bands(window, room_of(graph, op))
+
+
+def _records(op: ir.DepthwiseConv2D, x: ir.Tensor, scale: Scaling) -> np.ndarray:
+    """int32 [channels, 8], flat."""
+    weights = op.weights.astype(np.int64).reshape(3, 3, -1)
+    total = (op.bias.astype(np.int64) - x.zero_point * weights.sum(axis=(0, 1))) << scale.power
+    w = weights << scale.power
+    pairs = [(w[0, 0], w[0, 1]), (w[1, 0], w[1, 1]), (w[2, 0], w[2, 1]), (w[0, 2], w[1, 2]), (w[2, 2], scale.right)]
+    words = [total, scale.multiplier, scale.offset, *((low & 0xFFFF) | high << 16 for low, high in pairs)]
+    return (np.stack(words, axis=1) & 0xFFFFFFFF).astype(np.uint32).view(np.int32).ravel()
+
+
+# ---------------------------------------------------------------- text
+
+_CHANNEL = """\
+const int32_t *const record = records + 8 * (first + n);
+int8_t *result = out + (y > 0 ? y : 0) * line + first + n;
+"""
+
+# Pairs of output rows; the first row of all may be one that does not exist, whose results the second then overwrites.
+_PAIRS = """\
+int32_t lone = y < 0;
+for (int32_t left = count / 2, part = lone ? 1 : left; left > 0; left -= part, part = left, lone = 0) {
+    const int32_t next = lone ? 0 : line, shape[5] = {channels, next, out_w / 2 * 4, next, part};
+#if TK_DSP
+    @ASM@
+#else
+    for (int32_t i = 0; i < 2 * shape[4]; ++i, plane += PITCH) {
+        if (i || !lone) {
+            @TWIN@
+            result += line;
+        }
+    }
+#endif
+}
+"""
+
+_ROWS = """\
+const int32_t shape[4] = {channels, out_w / 2 * 8, 0, count};
+#if TK_DSP
+@ASM@
+#else
+for (int32_t i = 0; i < shape[3]; ++i, plane += 2 * PITCH, result += line) {
+    @TWIN@
+}
+#endif
+"""
+
+_TWIN = """\
+const int8_t *p = plane;
+for (int32_t x = 0; x < out_w; ++x, p += 2 * STRIDE) {
+    uint32_t sum = tk_smlad((uint32_t)record[3], tk_load32(p), (uint32_t)record[0]);
+    sum = tk_smlabb((uint32_t)record[6], tk_load16(p + 4), sum);
+    sum = tk_smlad((uint32_t)record[4], tk_load32(p + PITCH), sum);
+    sum = tk_smlatb((uint32_t)record[6], tk_load16(p + PITCH + 4), sum);
+    sum = tk_smlad((uint32_t)record[5], tk_load32(p + 2 * PITCH), sum);
+    sum = tk_smlabb((uint32_t)record[7], tk_load16(p + 2 * PITCH + 4), sum);
+    @FINISH@
+}
+"""
+
+_LINE = """\
+const int32_t value = tk_smmla((int32_t)sum, record[1], record[2]) >> @SHIFT@;
+result[x * channels] = (int8_t)tk_clamp(value, @LOW@, @HIGH@);
+"""
+
+_TWICE = """\
+const int32_t high = tk_smmulr((int32_t)sum, record[1]), value = (high + (high >> 31) + record[2]) >> (record[7] >> 16);
+result[x * channels] = (int8_t)tk_clamp(value, @LOW@, @HIGH@);
+"""
+
+_TWIN_SUPPORT = ("tk_clamp", "tk_smlad", "tk_smlabb", "tk_smlatb", "tk_load16", "tk_load32")
+
+
+def _text(op: ir.DepthwiseConv2D, window: Window, together: int, scale: Scaling) -> tuple[str, tuple[str, ...]]:
+    """The function's text and the helpers that it calls."""
+    clamp, single = (op.act_min, op.act_max), window.stride == 1
+    make = asm.stride_1 if single else asm.stride_2
+    twin = (*_TWIN_SUPPORT, "tk_smmulr" if scale.shift is None else "tk_smmla")
+    # compilers complain about helpers that only the other branch calls
+    statement = asm.statement(make(window.pitch, scale.shift, clamp, bool(window.out_w % 2)))
+    assembly = "".join(f"(void){name};\n" for name in twin) + statement
+    text = f"    enum {{ PITCH = {window.pitch}, STRIDE = {window.stride}, REACH = 3, TOGETHER = {together} }};\n" + BODY
+    text = inserted(inserted(text, "ROWS", _CHANNEL + (_PAIRS if single else _ROWS)), "GATHER", GATHER[together])
+    text = inserted(inserted(text, "ASM", assembly), "TWIN", _TWIN)
+    text = inserted(text, "FINISH", _TWICE if scale.shift is None else _LINE)
+    for name, value in {"WIDTH": "channels", "SHIFT": scale.shift, "LOW": clamp[0], "HIGH": clamp[1]}.items():
+        text = text.replace(f"@{name}@", str(value))
+    return text, tuple(dict.fromkeys((*twin, *GATHER_SUPPORT[together], *BODY_SUPPORT)))
+
+
+def fast_access(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Access:
+    """All at once, in place where the plane runs ahead of the results."""
+    found, (_, cut) = access.whole(graph, op), _cut(graph, op)
+    return replace(found, in_place=frozenset(found.reads if cut.in_place else ()), scratch=cut.scratch)
+
+
+def fast_call(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Call:
+    """A layer that is covered."""
+    expect_int8(graph, op)
+    expect_range(graph, op, op.act_min, op.act_max)
+    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
+    scale, (window, cut) = scaling(op, x, y), _cut(graph, op)
+    if scale is None:
+        raise ModelError(f"op {op.name!r}: its sums have no exact requantisation here")
+    text, support = _text(op, window, cut.together, scale)
+    values: dict[str, Argument] = {
+        "in_h": window.in_h, "in_w": window.in_w, "channels": window.channels, "out_h": window.out_h, "out_w": window.out_w,
+        "pad_top": op.padding[0], "pad_left": op.padding[2], "zero": x.zero_point,
+        "taken": min(window.in_w, _columns(op, y) - op.padding[2]),
+        "begin": window.begin, "band": cut.band, "rows": cut.rows, "moving": int(cut.band < window.out_h - window.begin),
+    }  # fmt: skip
+    name = f"depthwise_3x3_s{window.stride}_{'odd' if window.out_w % 2 else 'even'}_{window.pitch}_{cut.together}"
+    pointers = ((IN, "in"), (OUT, "out"), ("const int32_t *", "records"), (OUT, "scratch"))
+    records = Table("w", _records(op, x, scale))
+    places: dict[str, Argument] = {"in": Place(x.name), "out": Place(y.name), "records": records, "scratch": Place(None)}
+    return Call(Function(name, (*pointers, *integers(values)), text, support), {**places, **values})

@@ -1,0 +1,108 @@
+"""A convolution's channels in pairs, as the routines of `blocks` read them, and the proofs that what these compute is exact.
+
+A pair is the two initial sums A and S, the weights, the two multipliers, and a word with the shifts less one in bytes 0 and 1, a mark of
+the last pair in bit 15, twice the output's zero point plus one in the upper half. An odd last channel is paired with the one before it,
+which is computed twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinykit.graph import ir
+from tinykit.graph.fixedpoint import multiply_by_quantized_multiplier
+
+_WRAPS = 1 << 31
+_JOINT = 1 << 23  # |B| below it: S - A = 256 B does not leave 32 bits
+_HALF = 1 << 30
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What a layer's routines compute with, proved exact.
+
+    Attributes:
+        weights: int64 [out, taps], 0 in channels whose output is constant.
+        bias: with the input's zero point folded in, int64 modulo 2^32.
+        multiplier: 2^30..2^31 - 1.
+        shift: to the right, less one, 0..30.
+        split: the two channels of a pair need words of their own.
+        zero: the output's zero point.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+    split: bool
+    zero: int
+
+
+def accumulator_range(op: ir.Weighted, x: ir.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest accumulator of each output channel [out], int64, weights being [out, ...] and padding the zero point."""
+    weights = op.weights.reshape(len(op.weights), -1).astype(np.int64)
+    positive, negative = np.maximum(weights, 0).sum(axis=1), np.minimum(weights, 0).sum(axis=1)
+    low, high = min(x.low - x.zero_point, 0), max(x.high - x.zero_point, 0)
+    bias = op.bias.astype(np.int64)
+    return bias + positive * low + negative * high, bias + positive * high + negative * low
+
+
+def prove(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Channels | None:
+    """The channels of a layer with weights [out, ...], or None where exactness cannot be proved for one of them.
+
+    A channel whose output is the same at both ends of its accumulator's range is constant, since requantisation is monotone: it becomes
+    a sum that gives that constant, so that dead channels with any bias are no obstacle.
+    """
+    out = len(op.weights)
+    least, largest = accumulator_range(op, x)
+    sums = max(-int(least.min()), int(largest.max()))
+    if out < 2 or op.rounding != ir.Rounding.DOUBLE or sums >= _WRAPS or int(op.shift.max()) > 0 or int(op.shift.min()) < -31:
+        return None
+    multiplier, shift = (np.broadcast_to(v, out).astype(np.int64) for v in (op.multiplier, op.shift))
+    zero = y.zero_point
+    weights = op.weights.reshape(out, -1).astype(np.int64)
+    bias = op.bias.astype(np.int64) - x.zero_point * weights.sum(axis=1)
+    ends = [np.clip(multiply_by_quantized_multiplier(v, multiplier, shift) + zero, op.act_min, op.act_max) for v in (least, largest)]
+    constant = ends[0] == ends[1]
+    size = np.maximum(np.abs(least), np.abs(largest))
+    scaled = (size * multiplier >> 31) + 2
+    rounding = np.abs(2 * zero + 1) << np.clip(-shift - 1, 0, 30)
+    fits = (multiplier >= _HALF) & (shift <= -1) & (scaled + rounding < _WRAPS)
+    if not (fits | constant).all():
+        return None
+    # twice half of a value, multiplied by a half of 2^31: 2 (v - zero), which the last shift halves
+    bias = np.where(constant, 4 * (ends[0] - zero), bias)
+    weights = np.where(constant[:, None], 0, weights)
+    size = np.where(constant, np.abs(bias), size)
+    first, second = (np.array(list(side)) for side in zip(*pair_channels(out)))
+    lanes = weights[first] + 256 * weights[second]
+    split = bool((size[second] >= _JOINT).any() or (lanes < -(1 << 15)).any() or (lanes >= 1 << 15).any())
+    return Channels(
+        weights, bias, np.where(constant, _HALF, multiplier), np.where(constant, 0, -shift - 1), split, zero,
+    )  # fmt: skip
+
+
+def pair_channels(count: int) -> list[tuple[int, int]]:
+    """The pairs of `count` >= 2 channels."""
+    return [(c, c + 1) for c in range(0, count - 1, 2)] + ([(count - 2, count - 1)] if count % 2 else [])
+
+
+def pack(channels: Channels, order: np.ndarray) -> np.ndarray:
+    """int32 words, pair by pair. The mark is on the last pair and, where that overlaps, on the one before.
+
+    Args:
+        order: [quads, 4] which tap each element of the column is, -1 for none.
+    """
+    first, second = (np.array(list(side)) for side in zip(*pair_channels(len(channels.bias))))
+    taps = np.concatenate([channels.weights, np.zeros((len(channels.weights), 1), np.int64)], axis=1)[:, order[:, [0, 2, 1, 3]]]
+    a, b = taps[first], taps[second]
+    lanes = (a & 255) | (b & 255) << 8 if channels.split else a + 256 * b
+    weights = (lanes & 0xFFFF).astype("<u2").reshape(len(first), -1).view("<u4").astype(np.int64)
+    bias, multiplier, shift = channels.bias, channels.multiplier, channels.shift
+    joint = bias[second] if channels.split else bias[first] + 256 * bias[second]
+    marks = np.arange(len(first)) >= len(first) - 1 - len(bias) % 2
+    word = shift[first] | shift[second] << 8 | marks << 15 | (2 * channels.zero + 1) << 16
+    columns = [bias[first], joint, *weights.T, 2 * multiplier[first], multiplier[second] * (1 + channels.split), word]
+    return (np.stack(columns, axis=1).ravel() & 0xFFFFFFFF).astype(np.uint32).view(np.int32)

@@ -1,0 +1,149 @@
+"""Requantisation as one straight line a channel: output = clamp((c + (acc * 2^j * M >> 32)) >> S).
+
+On a core with SMMLA and SSAT that is three instructions an output with the store, since S is the same for all channels and j is in the
+weights. What a network asks for is rounded twice, half away from zero, which is no line; but its outputs are integers of 8 bits, so only
+the accumulators count at which the output steps up, 255 at most. Both sides grow with the accumulator. So if they agree on each of these
+accumulators and on its lower neighbour, they agree on all; that is checked here, channel by channel, from the real weights and biases.
+It holds wherever negative results are clamped, as behind a ReLU, and hardly ever elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinykit.graph import fixedpoint, ir
+
+_MOST = (1 << 31) - 1
+_POWERS = 3  # values of j that are tried for a channel
+_SHIFTS = (10, 8, 12, 6, 14, 4, 16, 18)  # values of S, usual ones first: layers with one S share code
+
+
+@dataclass(frozen=True)
+class Line:
+    """Constants of a layer: `shift` is S; arrays [out] of int64 hold j, M and c."""
+
+    shift: int
+    power: np.ndarray
+    multiplier: np.ndarray
+    offset: np.ndarray
+
+    def outputs(self, acc: np.ndarray, clamp: tuple[int, int]) -> np.ndarray:
+        """What a kernel makes of accumulators [n, out]."""
+        return np.clip((self.offset + (((acc << self.power) * self.multiplier) >> 32)) >> self.shift, *clamp)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Where a layer's outputs step up, level by level.
+
+    Attributes:
+        clamp: least and largest stored output.
+        level: int64 [levels, 1], all stored outputs but the least.
+        first: int64 [levels, out], the least accumulator whose output is not below the level.
+        reached: bool [levels, out], the level is reached, but not by all accumulators.
+        low, high: int64 [out], the range of accumulators.
+        least, most: int64 [out], outputs at its ends.
+    """
+
+    clamp: tuple[int, int]
+    level: np.ndarray
+    first: np.ndarray
+    reached: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    least: np.ndarray
+    most: np.ndarray
+
+
+def accumulator_range(op: ir.Weighted, x: ir.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest accumulator of each output channel, int64 [out], for all inputs that `x` can hold."""
+    axes = tuple(range(op.weights.ndim - 1)) if isinstance(op, ir.DepthwiseConv2D) else tuple(range(1, op.weights.ndim))
+    weights, bias = op.weights.astype(np.int64), op.bias.astype(np.int64)
+    ends = np.stack([weights * (x.low - x.zero_point), weights * (x.high - x.zero_point)])
+    # padded taps add nothing
+    return bias + np.minimum(ends.min(axis=0), 0).sum(axis=axes), bias + np.maximum(ends.max(axis=0), 0).sum(axis=axes)
+
+
+def steps(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Steps | None:
+    """The steps of a layer; None where an accumulator may leave 32 bits."""
+    low, high = accumulator_range(op, x)
+    if int(low.min()) < -_MOST or int(high.max()) > _MOST or int(op.shift.max()) > 0:
+        return None
+
+    def output(acc: np.ndarray) -> np.ndarray:
+        scaled = fixedpoint.multiply_by_quantized_multiplier(acc, op.multiplier, op.shift, op.rounding)
+        return np.clip(scaled + y.zero_point, op.act_min, op.act_max)
+
+    level = np.arange(op.act_min + 1, op.act_max + 1, dtype=np.int64)[:, None]
+    least, most = output(low[None])[0], output(high[None])[0]
+    return Steps(
+        (op.act_min, op.act_max), level, _search(output, level, low, high), (least < level) & (level <= most), low, high, least, most
+    )
+
+
+def _search(output: Callable[[np.ndarray], np.ndarray], level: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Least accumulator in [low, high] whose output is not below the level, by bisection; `high` where there is none."""
+    first, last = np.broadcast_to(low, (len(level), len(low))).copy(), np.broadcast_to(high, (len(level), len(low))).copy()
+    for _ in range(int((high - low).max(initial=0)).bit_length()):
+        middle = (first + last) >> 1
+        enough = output(middle) >= level
+        last = np.where(enough, middle, last)
+        first = np.where(enough, first, np.minimum(middle + 1, last))
+    return last
+
+
+def fit(op: ir.Weighted, found: Steps, most_power: np.ndarray) -> Line | None:
+    """A line for every channel, all with one S; None where there is none.
+
+    Args:
+        most_power: int64 [out], the largest j that the kernel's weights allow.
+    """
+    return next((line for shift in _SHIFTS if (line := _fit(op, found, most_power, shift)) is not None), None)
+
+
+def _fit(op: ir.Weighted, found: Steps, most_power: np.ndarray, shift: int) -> Line | None:
+    right = np.where(op.multiplier == 0, shift + 1, -op.shift.astype(np.int64))
+    reach = np.maximum(np.maximum(np.abs(found.low), np.abs(found.high)), 1)
+    room = np.floor(np.log2(_MOST / reach)).astype(np.int64)  # j that 32 bits leave
+    first = np.maximum(shift + 1 - right, 0)
+    done = np.zeros(len(reach), bool)
+    result = [np.zeros(len(reach), np.int64) for _ in range(3)]
+    for power in (first + i for i in range(_POWERS)):
+        allowed = ~done & (power <= np.minimum(room, most_power))
+        safe = np.where(allowed, power, 0)
+        lost = safe - (shift + 1 - right)  # bits of the multiplier that are rounded off
+        wide = op.multiplier.astype(np.int64)
+        multiplier = np.where(lost > 0, (wide + ((1 << np.clip(lost, 1, 40)) >> 1)) >> np.clip(lost, 0, 40), wide)
+        low, high = _offsets(found, safe, np.minimum(multiplier, _MOST), shift)
+        fits = allowed & (low <= high)
+        for array, value in zip(result, (safe, np.minimum(multiplier, _MOST), low + (high - low) // 2)):
+            array[fits] = value[fits]
+        done |= fits
+    return Line(shift, *result) if bool(done.all()) else None
+
+
+def _offsets(found: Steps, power: np.ndarray, multiplier: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest c of each channel with which the line has these steps; least > largest where there is none."""
+
+    def high_word(acc: np.ndarray) -> np.ndarray:
+        return ((acc << power) * multiplier) >> 32
+
+    limit = 1 << 30
+    edge = found.level << shift
+    least = np.where(found.reached, edge - high_word(found.first), -limit).max(axis=0, initial=-limit)
+    most = np.where(found.reached, edge - high_word(found.first - 1) - 1, limit).min(axis=0, initial=limit)
+    bottom, top = found.least > found.clamp[0], found.most < found.clamp[1]
+    least = np.maximum(least, np.where(bottom, (found.least << shift) - high_word(found.low), -limit))
+    most = np.minimum(most, np.where(top, ((found.most + 1) << shift) - high_word(found.high) - 1, limit))
+    # the sum with the high word must stay within 32 bits at both ends
+    return np.maximum(least, -_MOST - high_word(found.low)), np.minimum(most, _MOST - high_word(found.high))
+
+
+def defined(op: ir.Weighted, y: ir.Tensor, acc: np.ndarray, channel: int) -> np.ndarray:
+    """The definition, for accumulators of one channel: what a line is measured by."""
+    one = slice(channel, channel + 1)
+    scaled = fixedpoint.multiply_by_quantized_multiplier(acc, op.multiplier[one], op.shift[one], op.rounding)
+    return np.clip(scaled + y.zero_point, op.act_min, op.act_max)
