@@ -197,7 +197,7 @@ def test_faults_are_found() -> None:
     engine = spread_engine(graph)
     inputs = random_inputs(graph)
     assert compare(engine, inputs).mismatches == 0
-    assert compare(tampered(engine, "(p + PITCH + 4)", "(p + PITCH + 2)"), inputs).mismatches > 0
+    assert compare(tampered(engine, "t * PITCH + 4", "t * PITCH + 2"), inputs).mismatches > 0
     graph = chain(48, 16, 2)
     engine = build_engine(graph, "net")
     inputs = random_inputs(graph, 4)

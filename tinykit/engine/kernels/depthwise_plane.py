@@ -85,17 +85,17 @@ def bands(window: Window, room: int) -> Bands:
         rows = (band - 1) * window.stride + window.reach
         # instructions a channel: a value that is gathered, a band's start, rows that are moved within the plane
         moved = max(0, window.reach - window.stride) * window.pitch * 0.3
-        cost = {4: 1.5, 2: 2.0, 1: 2.6}[together] * window.in_h * window.in_w + -(-height // band) * (50 + moved)
+        cost = {4: 1.7, 2: 2.1, 1: 2.6}[together] * window.in_h * window.in_w + -(-height // band) * (90 + moved)
         scratch = together * rows * window.pitch
         choices.append((scratch if scratch > room else 0, cost, Bands(band, rows, together, _in_place(window, band), scratch)))
     return min(choices, key=lambda choice: choice[:2])[2]
 
 
 def room_of(graph: ir.Graph, op: ir.DepthwiseConv2D) -> int:
-    """Bytes that a scratch may take: what some other layer needs more than this one, or an eighth of the largest tensor, 1000 at most."""
+    """Bytes that a scratch may take: what some other layer needs more than this one, or a tenth of the largest tensor, 1000 at most."""
     largest = max(access.tensor_bytes(t) for t in graph.activations())
     own = max(access.tensor_bytes(graph.tensors[t]) for t in (op.inputs[0], op.output))
-    return max(256, min(1000, largest // 8), min(largest - own, largest // 4))
+    return max(256, min(1000, largest // 10), min(largest - own, largest // 4))
 
 
 def _in_place(window: Window, band: int) -> bool:

@@ -4,8 +4,8 @@ Channel by channel on planes, see `depthwise_plane`. Stride 1 makes 2 x 2 output
 the words (w0, w1) and (w1, w2), which serve the left and the right output. Stride 2 makes two outputs of a row, and keeps the word that the
 next two begin with.
 
-A record of a channel in flash is eight words: sum that is begun with, multiplier, offset, (w0, w1) of each row, w2 of the first two rows,
-w2 of the last row and the shift of the requantisation that rounds twice. Weights are int16, times 2^j (see `tinykit.engine.line`).
+A record of a channel in flash is six words: sum that is begun with, multiplier, offset, and a row of three weights each, beside which lie j
+(see `tinykit.engine.line`) and the shift of the requantisation that rounds twice. In use weights are int16, times 2^j.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D) -> tuple[Window, Bands]:
 
 
 def _records(op: ir.DepthwiseConv2D, x: ir.Tensor, scale: Scaling) -> np.ndarray:
-    """int32 [channels, 8], flat."""
+    """int32 [channels, 6], flat."""
     weights = op.weights.astype(np.int64).reshape(3, 3, -1)
     total = (op.bias.astype(np.int64) - x.zero_point * weights.sum(axis=(0, 1))) << scale.power
-    w = weights << scale.power
-    pairs = [(w[0, 0], w[0, 1]), (w[1, 0], w[1, 1]), (w[2, 0], w[2, 1]), (w[0, 2], w[1, 2]), (w[2, 2], scale.right)]
-    words = [total, scale.multiplier, scale.offset, *((low & 0xFFFF) | high << 16 for low, high in pairs)]
+    words = [total, scale.multiplier, scale.offset]
+    for row, beside in zip(weights & 255, (scale.power, scale.right, np.zeros_like(scale.power))):
+        words.append(row[0] | row[1] << 8 | row[2] << 16 | beside << 24)
     return (np.stack(words, axis=1) & 0xFFFFFFFF).astype(np.uint32).view(np.int32).ravel()
 
 
 # ---------------------------------------------------------------- text
 
 _CHANNEL = """\
-const int32_t *const record = records + 8 * (first + n);
+const int32_t *const record = records + 6 * (first + n);
 int8_t *result = out + (y > 0 ? y : 0) * line + first + n;
 """
 
@@ -94,6 +94,7 @@ for (int32_t left = count / 2, part = lone ? 1 : left; left > 0; left -= part, p
 #if TK_DSP
     @ASM@
 #else
+    @WIDEN@
     for (int32_t i = 0; i < 2 * shape[4]; ++i, plane += PITCH) {
         if (i || !lone) {
             @TWIN@
@@ -109,21 +110,31 @@ const int32_t shape[4] = {channels, out_w / 2 * 8, 0, count};
 #if TK_DSP
 @ASM@
 #else
+@WIDEN@
 for (int32_t i = 0; i < shape[3]; ++i, plane += 2 * PITCH, result += line) {
     @TWIN@
 }
 #endif
 """
 
+_WIDEN = """\
+const int32_t scaled = 1 << (record[3] >> 24);
+uint32_t pairs[3], thirds[3];
+for (int32_t t = 0; t < 3; ++t) {
+    const int32_t row = record[3 + t];
+    pairs[t] = tk_pkhbt((uint32_t)((int8_t)row * scaled), (uint32_t)((int8_t)(row >> 8) * scaled));
+    thirds[t] = (uint32_t)((int8_t)(row >> 16) * scaled);
+}
+"""
+
 _TWIN = """\
 const int8_t *p = plane;
 for (int32_t x = 0; x < out_w; ++x, p += 2 * STRIDE) {
-    uint32_t sum = tk_smlad((uint32_t)record[3], tk_load32(p), (uint32_t)record[0]);
-    sum = tk_smlabb((uint32_t)record[6], tk_load16(p + 4), sum);
-    sum = tk_smlad((uint32_t)record[4], tk_load32(p + PITCH), sum);
-    sum = tk_smlatb((uint32_t)record[6], tk_load16(p + PITCH + 4), sum);
-    sum = tk_smlad((uint32_t)record[5], tk_load32(p + 2 * PITCH), sum);
-    sum = tk_smlabb((uint32_t)record[7], tk_load16(p + 2 * PITCH + 4), sum);
+    uint32_t sum = (uint32_t)record[0];
+    for (int32_t t = 0; t < 3; ++t) {
+        sum = tk_smlad(pairs[t], tk_load32(p + t * PITCH), sum);
+        sum = tk_smlabb(thirds[t], tk_load16(p + t * PITCH + 4), sum);
+    }
     @FINISH@
 }
 """
@@ -134,11 +145,11 @@ result[x * channels] = (int8_t)tk_clamp(value, @LOW@, @HIGH@);
 """
 
 _TWICE = """\
-const int32_t high = tk_smmulr((int32_t)sum, record[1]), value = (high + (high >> 31) + record[2]) >> (record[7] >> 16);
+const int32_t high = tk_smmulr((int32_t)sum, record[1]), value = (high + (high >> 31) + record[2]) >> (record[4] >> 24);
 result[x * channels] = (int8_t)tk_clamp(value, @LOW@, @HIGH@);
 """
 
-_TWIN_SUPPORT = ("tk_clamp", "tk_smlad", "tk_smlabb", "tk_smlatb", "tk_load16", "tk_load32")
+_TWIN_SUPPORT = ("tk_clamp", "tk_smlad", "tk_smlabb", "tk_load16", "tk_load32")
 
 
 def _text(op: ir.DepthwiseConv2D, window: Window, together: int, scale: Scaling) -> tuple[str, tuple[str, ...]]:
@@ -151,7 +162,7 @@ def _text(op: ir.DepthwiseConv2D, window: Window, together: int, scale: Scaling)
     assembly = "".join(f"(void){name};\n" for name in twin) + statement
     text = f"    enum {{ PITCH = {window.pitch}, STRIDE = {window.stride}, REACH = 3, TOGETHER = {together} }};\n" + BODY
     text = inserted(inserted(text, "ROWS", _CHANNEL + (_PAIRS if single else _ROWS)), "GATHER", GATHER[together])
-    text = inserted(inserted(text, "ASM", assembly), "TWIN", _TWIN)
+    text = inserted(inserted(inserted(text, "ASM", assembly), "WIDEN", _WIDEN), "TWIN", _TWIN)
     text = inserted(text, "FINISH", _TWICE if scale.shift is None else _LINE)
     for name, value in {"WIDTH": "channels", "SHIFT": scale.shift, "LOW": clamp[0], "HIGH": clamp[1]}.items():
         text = text.replace(f"@{name}@", str(value))

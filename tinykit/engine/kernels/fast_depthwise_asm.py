@@ -64,12 +64,6 @@ ldm r3, {r4-r8}
 ldm r2!, {r9-r11}
 add lr, sp, #4
 stm lr, {r4-r11}
-ldm r2, {r2, r4, r6, r8, r9}
-lsl r3, r8, #16
-pkhtb r3, r3, r2, asr #16
-pkhtb r5, r8, r4, asr #16
-lsl r7, r9, #16
-pkhtb r7, r7, r6, asr #16
 """
 _PAIRS_STORE = """\
 strb r8, [r1]
@@ -92,16 +86,24 @@ add r1, r1, r12
 
 def stride_1(pitch: int, shift: int | None, clamp: tuple[int, int], odd: bool) -> str:
     """Two output rows at a time, in steps of two columns; the last column alone where their number is odd."""
-    text = _ENTER + _PAIRS_ENTER + _shift_stored("r9", shift) + "1:\nldr r8, [sp, #12]\nadd r8, r0, r8\nstr r8, [sp]\n2:\n"
+    text = _ENTER + _PAIRS_ENTER + _widened(shift, (("r2", "r3"), ("r4", "r5"), ("r6", "r7")))
+    text += "".join(f"pkhbt {b}, {w1}, {b}, lsl #16\n" for b, w1 in (("r3", "r8"), ("r5", "r9"), ("r7", "r10")))
+    text += "1:\nldr r8, [sp, #12]\nadd r8, r0, r8\nstr r8, [sp]\n2:\n"
     text += _pair_step(pitch, False) + requantised(["r8", "r9", "r10", "r11"], 28, shift, clamp) + _PAIRS_STORE
     if odd:
         text += _pair_step(pitch, True) + requantised(["r8", "r10"], 28, shift, clamp) + _PAIRS_LAST
     return text + _next_row(12, 2 * pitch) + _LEAVE
 
 
-def _shift_stored(register: str, shift: int | None) -> str:
-    """The upper half of the record's last word, where it is needed."""
-    return f"lsr {register}, {register}, #16\nstr {register}, [sp, #{_SHIFT}]\n" if shift is None else ""
+def _widened(shift: int | None, registers: tuple[tuple[str, str], ...]) -> str:
+    """The record's rows of weights (w0, w1, w2, j): for each the pair (w0, w1) and w2, times 2^j; w1 stays in r8, r9 and r10."""
+    text = "ldm r2, {r8-r10}\nlsr r12, r8, #24\nmov lr, #1\nlsl r12, lr, r12\n"
+    if shift is None:  # a shift lies beside the second row
+        text += f"lsr r11, r9, #24\nstr r11, [sp, #{_SHIFT}]\n"
+    for row, (pair, third) in zip(("r8", "r9", "r10"), registers):
+        text += f"sxtb16 lr, {row}\nsxtb16 {row}, {row}, ror #8\nsmulbb {pair}, lr, r12\nsmulbb {row}, {row}, r12\n"
+        text += f"smultb {third}, lr, r12\npkhbt {pair}, {pair}, {row}, lsl #16\n"
+    return text
 
 
 def _next_row(at: int, step: int) -> str:
@@ -131,7 +133,6 @@ ldrd r9, r10, [r3, #8]
 ldm r2!, {r5-r7}
 add lr, sp, #4
 stm lr, {r4-r10}
-ldm r2, {r2-r6}
 """
 _ROWS_STORE = """\
 strb r8, [r1]
@@ -145,7 +146,7 @@ bne 2b
 
 def stride_2(pitch: int, shift: int | None, clamp: tuple[int, int], odd: bool) -> str:
     """One output row at a time, in steps of two columns; the last column alone where their number is odd."""
-    text = _ENTER + _ROWS_ENTER + _shift_stored("r7", shift).replace("lsr r7, r7", "lsr r7, r6")
+    text = _ENTER + _ROWS_ENTER + _widened(shift, (("r2", "r5"), ("r3", "r7"), ("r4", "r6"))) + "pkhbt r5, r5, r7, lsl #16\n"
     text += f"1:\nldr r8, [sp, #20]\nldr lr, [sp, #8]\nldr r7, [r0], #4\nldr r10, [r0, #{pitch - 4}]\nldr r11, [r0, #{2 * pitch - 4}]\n"
     text += "add r8, r0, r8\nstr r8, [sp]\n2:\n"
     text += _row_step(pitch, False) + requantised(["r8", "r9"], 12, shift, clamp) + _ROWS_STORE
