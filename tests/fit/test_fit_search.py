@@ -95,6 +95,21 @@ def test_the_optimum_cuts_where_it_does_least_harm():
     assert fit(network, FakeMeter(network), 7700, None).outcome.bits.weights == (4, 8)  # the rule knows sizes only
 
 
+@dataclass
+class HeavyEights(FakeMeter):
+    """Kernels for 8 bits take far more code than those for fewer."""
+
+    def linked(self, bits: Bits) -> Linked:
+        return Linked(super().linked(bits).flash + 6000 * (8 in bits.weights), "linked image")
+
+
+def test_code_that_goes_with_the_last_layer_of_a_width():
+    """All at 4 bits fits, which nobody could tell from the size with one layer at 8."""
+    network = chain("chain", [100] * 4, [4000] * 3, [10] * 3)
+    found = fit(network, HeavyEights(network), 8000, None)
+    assert found.outcome.feasible and found.outcome.bits.weights == (4, 4, 4)
+
+
 def test_few_images_are_linked():
     network = chain("chain", [100] * 13, [9000] * 12, [10] * 12)
     meter = FakeMeter(network)

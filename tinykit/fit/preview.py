@@ -50,9 +50,6 @@ def preview(program: Program) -> Preview:
     """
     any_range = InputRange(1.0 / 128, 0)
     graph = lower(from_program(program, any_range), program.name)
-    for op in graph.ops:
-        if isinstance(op, ir.Weighted):  # no trained network's tables take more: no bias fits 16 bits, no two layers share theirs
-            op.bias = op.bias + (1 << 18) + np.arange(op.bias.size, dtype=np.int32)
     return Preview(network_of(program), graph, tied_program(program, any_range).index)
 
 
@@ -71,6 +68,8 @@ def _narrow_op(graph: ir.Graph, op: ir.Op, width: int) -> ir.Op:
             changes[clamp] = int(np.clip(getattr(op, clamp), y.low, y.high))
     if isinstance(op, ir.Weighted):
         changes |= {"weights": np.clip(op.weights, -(1 << (width - 1)), (1 << (width - 1)) - 1).astype(np.int8), "weight_bits": width}
+        if min(width, y.bits, graph.tensors[op.inputs[0]].bits) < 8:  # tables as large as training can make them: no bias fits 16 bits
+            changes["bias"] = op.bias + (1 << 18) + np.arange(op.bias.size, dtype=np.int32)
     if isinstance(op, ir.Table):
         changes["table"] = np.clip(op.table, y.low, y.high).astype(op.table.dtype)
     if isinstance(op, ir.Pad):

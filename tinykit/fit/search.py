@@ -16,8 +16,8 @@ from tinykit.quant.allocation.network import Bits, Network, eight_bits
 from tinykit.quant.allocation.rule import Outcome, halve_group, target_of, weight_cuts
 
 _DOUBT = 2048
-"""What is counted to be beyond the limit by more bytes is believed without a link: a cut may bring a kernel into the image, or take one
-out."""
+"""What is counted to be beyond the limit by more bytes is believed without a link, unless the last layer of some width has gone, and with
+it that width's kernels: otherwise a cut brings one kernel into the image, or takes one out."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def _fit_ram(network: Network, meter: Meter, bits: Bits, ram: int, log: Callable
 
 def _fit_flash(network: Network, meter: Meter, bits: Bits, flash: int, log: Callable[[str], None]) -> tuple[Bits, str]:
     """The first of the rule's cuts whose image fits. Between two images only the weights change much, and these are counted."""
-    last = meter.linked(bits).flash
+    last, widths = meter.linked(bits).flash, set(bits.weights)
     beside = last - total_weight_bytes(network, bits)
     for cut in weight_cuts(network, bits):
         bits = cut
-        if beside + total_weight_bytes(network, bits) > flash + _DOUBT:
+        if beside + total_weight_bytes(network, bits) > flash + _DOUBT and widths <= set(bits.weights):
             continue
-        last = meter.linked(bits).flash
+        last, widths = meter.linked(bits).flash, set(bits.weights)
         if last <= flash:
             return bits, ""
         beside = last - total_weight_bytes(network, bits)
