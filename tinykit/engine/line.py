@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinykit.engine.requant import accumulator_range
 from tinykit.graph import fixedpoint, ir
 
 _MOST = (1 << 31) - 1
@@ -56,15 +57,6 @@ class Steps:
     high: np.ndarray
     least: np.ndarray
     most: np.ndarray
-
-
-def accumulator_range(op: ir.Weighted, x: ir.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest accumulator of each output channel, int64 [out], for all inputs that `x` can hold."""
-    axes = tuple(range(op.weights.ndim - 1)) if isinstance(op, ir.DepthwiseConv2D) else tuple(range(1, op.weights.ndim))
-    weights, bias = op.weights.astype(np.int64), op.bias.astype(np.int64)
-    ends = np.stack([weights * (x.low - x.zero_point), weights * (x.high - x.zero_point)])
-    # padded taps add nothing
-    return bias + np.minimum(ends.min(axis=0), 0).sum(axis=axes), bias + np.maximum(ends.max(axis=0), 0).sum(axis=axes)
 
 
 def steps(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Steps | None:

@@ -32,7 +32,7 @@ class Kernel:
 KERNELS: dict[str, Kernel] = {
     "conv2d": Kernel(weighted.conv_access, weighted.conv_call),
     "depthwise_conv2d": Kernel(weighted.conv_access, weighted.depthwise_call),
-    "fully_connected": Kernel(fast_dense.dense_access, fast_dense.dense_call),
+    "fully_connected": Kernel(access.whole, fast_dense.dense_call),
     "add": Kernel(access.elementwise, fast_add.add_call),
     "sub": Kernel(access.elementwise, fast_add.add_call),
     "mul": Kernel(access.elementwise, elementwise.mul_call),

@@ -52,11 +52,23 @@ def code_base(tensor: ir.Tensor) -> int:
     return tensor.low if is_packed(tensor) else 0
 
 
+def _within(op: ir.Weighted) -> tuple[int, ...]:
+    """The axes of the weights that belong to one output channel."""
+    return tuple(range(op.weights.ndim - 1)) if isinstance(op, ir.DepthwiseConv2D) else tuple(range(1, op.weights.ndim))
+
+
+def accumulator_range(op: ir.Weighted, x: ir.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest accumulator of each output channel [out], int64, for all inputs that `x` can hold; padded taps add nothing."""
+    weights, bias = op.weights.astype(np.int64), op.bias.astype(np.int64)
+    positive, negative = (part.sum(axis=_within(op)) for part in (np.maximum(weights, 0), np.minimum(weights, 0)))
+    low, high = min(x.low - x.zero_point, 0), max(x.high - x.zero_point, 0)
+    return bias + positive * low + negative * high, bias + positive * high + negative * low
+
+
 def accumulator_bound(op: ir.Weighted, x: ir.Tensor) -> np.ndarray:
     """Largest |accumulator| of each output channel [out], int64: |bias| + sum |w| * max |x - zero point|."""
-    axes = tuple(range(op.weights.ndim - 1)) if isinstance(op, ir.DepthwiseConv2D) else tuple(range(1, op.weights.ndim))
     reach = max(abs(x.low - x.zero_point), abs(x.high - x.zero_point))
-    return np.abs(op.bias.astype(np.int64)) + reach * np.abs(op.weights.astype(np.int64)).sum(axis=axes)
+    return np.abs(op.bias.astype(np.int64)) + reach * np.abs(op.weights.astype(np.int64)).sum(axis=_within(op))
 
 
 def requant(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Requant:
@@ -79,6 +91,5 @@ def requant(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Requant:
 
 def folded_bias(op: ir.Weighted, x: ir.Tensor) -> Table:
     """int32 biases with the input's zero point (of its codes where it is packed) folded in, bias - zero_point * sum(w), modulo 2^32."""
-    axes = tuple(range(op.weights.ndim - 1)) if isinstance(op, ir.DepthwiseConv2D) else tuple(range(1, op.weights.ndim))
-    total = op.bias.astype(np.int64) - (x.zero_point - code_base(x)) * op.weights.astype(np.int64).sum(axis=axes)
+    total = op.bias.astype(np.int64) - (x.zero_point - code_base(x)) * op.weights.astype(np.int64).sum(axis=_within(op))
     return Table("q", (total & 0xFFFFFFFF).astype(np.uint32).view(np.int32))

@@ -700,7 +700,7 @@ TK_KERNEL void tk_depthwise_3x3_by_1(const int8_t *in, int8_t *out, int8_t *scra
                         const int8_t *p = plane + i * STRIDE * PITCH;
                         int32_t left = out_w;
                         for (; left >= 4; left -= 4, p += 8, result += 4 * WIDTH) {
-#if defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
+#if TK_DSP
                             uint32_t sums[4] = {KERNEL_H, (uint32_t)start, (uint32_t)(DILATION_H * PITCH), 0};
                             {
                                 register const int8_t *r0 __asm__("r0") = p;

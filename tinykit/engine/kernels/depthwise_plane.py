@@ -9,7 +9,7 @@ row that is in the plane by then.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import indent
 
 import numpy as np
@@ -18,6 +18,7 @@ from tinykit.engine import access, line
 from tinykit.engine.memory import is_packed
 from tinykit.engine.requant import accumulator_bound
 from tinykit.graph import ir
+from tinykit.graph.plan.problem import Access
 
 
 def suits(graph: ir.Graph, op: ir.DepthwiseConv2D) -> bool:
@@ -96,6 +97,12 @@ def room_of(graph: ir.Graph, op: ir.DepthwiseConv2D) -> int:
     largest = max(access.tensor_bytes(t) for t in graph.activations())
     own = max(access.tensor_bytes(graph.tensors[t]) for t in (op.inputs[0], op.output))
     return max(256, min(1000, largest // 10), min(largest - own, largest // 4))
+
+
+def whole_access(graph: ir.Graph, op: ir.DepthwiseConv2D, cut: Bands) -> Access:
+    """All at once, in place where the plane runs ahead of the results."""
+    found = access.whole(graph, op)
+    return replace(found, in_place=frozenset(found.reads if cut.in_place else ()), scratch=cut.scratch)
 
 
 def _in_place(window: Window, band: int) -> bool:

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, Table
 from tinykit.engine.kernels import weighted
 from tinykit.engine.kernels.common import IN, OUT, expect_int8, expect_range, integers, operand
 from tinykit.engine.memory import is_packed
 from tinykit.engine.requant import Requant, folded_bias, requant
 from tinykit.graph import ir
-from tinykit.graph.plan.problem import Access
 
 _UNROLLED = 4
 """Steps of four elements in a pass of the inner loop."""
@@ -199,8 +197,3 @@ def _text(joined: bool, expression: str) -> str:
     for n in range(4):
         text = text.replace(f"@{n}@", expression.replace("SUM", f"a{n}").replace("CHANNEL", f"c + {n}" if n else "c"))
     return text
-
-
-def dense_access(graph: ir.Graph, op: ir.FullyConnected) -> Access:
-    """All at once."""
-    return access.whole(graph, op)

@@ -10,11 +10,8 @@ A record of a channel in flash is six words: sum that is begun with, multiplier,
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, Place, Table
 from tinykit.engine.kernels import fast_depthwise_asm as asm
 from tinykit.engine.kernels.common import IN, OUT, expect_int8, expect_range, integers
@@ -31,6 +28,7 @@ from tinykit.engine.kernels.depthwise_plane import (
     room_of,
     scaling,
     suits,
+    whole_access,
 )  # fmt: skip
 from tinykit.errors import ModelError
 from tinykit.graph import ir
@@ -170,9 +168,8 @@ def _text(op: ir.DepthwiseConv2D, window: Window, together: int, scale: Scaling)
 
 
 def fast_access(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Access:
-    """All at once, in place where the plane runs ahead of the results."""
-    found, (_, cut) = access.whole(graph, op), _cut(graph, op)
-    return replace(found, in_place=frozenset(found.reads if cut.in_place else ()), scratch=cut.scratch)
+    """See `whole_access`."""
+    return whole_access(graph, op, _cut(graph, op)[-1])
 
 
 def fast_call(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Call:

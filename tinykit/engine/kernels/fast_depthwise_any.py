@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, Place, Table
 from tinykit.engine.kernels.common import IN, OUT, expect_int8, expect_range, integers
 from tinykit.engine.kernels.depthwise_plane import (
@@ -30,6 +29,7 @@ from tinykit.engine.kernels.depthwise_plane import (
     room_of,
     scaling,
     suits,
+    whole_access,
 )  # fmt: skip
 from tinykit.errors import ModelError
 from tinykit.graph import ir
@@ -152,7 +152,7 @@ for (int32_t m = 0; m < multiplier; ++m) {
 
 _FOURS = """\
 for (; left >= 4; left -= 4, p += 8, result += 4 * WIDTH) {
-#if defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
+#if TK_DSP
     uint32_t sums[4] = {KERNEL_H, (uint32_t)start, (uint32_t)(DILATION_H * PITCH), 0};
     {
         register const int8_t *r0 __asm__("r0") = p;
@@ -257,9 +257,8 @@ def _text(row: _Row, together: int, scale: Scaling, clamp: tuple[int, int]) -> t
 
 
 def fast_access(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Access:
-    """All at once, in place where the plane runs ahead of the results."""
-    found, (_, _, cut) = access.whole(graph, op), _cut(graph, op)
-    return replace(found, in_place=frozenset(found.reads if cut.in_place else ()), scratch=cut.scratch)
+    """See `whole_access`."""
+    return whole_access(graph, op, _cut(graph, op)[-1])
 
 
 def fast_call(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Call:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinykit.engine.requant import accumulator_range
 from tinykit.graph import ir
 from tinykit.graph.fixedpoint import multiply_by_quantized_multiplier
 
@@ -38,15 +39,6 @@ class Channels:
     shift: np.ndarray
     split: bool
     zero: int
-
-
-def accumulator_range(op: ir.Weighted, x: ir.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest accumulator of each output channel [out], int64, weights being [out, ...] and padding the zero point."""
-    weights = op.weights.reshape(len(op.weights), -1).astype(np.int64)
-    positive, negative = np.maximum(weights, 0).sum(axis=1), np.minimum(weights, 0).sum(axis=1)
-    low, high = min(x.low - x.zero_point, 0), max(x.high - x.zero_point, 0)
-    bias = op.bias.astype(np.int64)
-    return bias + positive * low + negative * high, bias + positive * high + negative * low
 
 
 def prove(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Channels | None:
