@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,12 @@ def measured(row: str, metrics: Result, *keys: str) -> Result:
     return kept | {"test_samples": metrics["data"]["test_samples"], "seconds": metrics["seconds"]["total"]}
 
 
+def _cpu_seconds() -> float:
+    """Of all programs that were run and have ended: other than the time that passes, no matter what else the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def mismatches(result: Result) -> str:
     """The mismatching elements of a run as a cell: Keras, TFLM and the engine against the reference."""
     return " / ".join(str(result["parity"][key]) for key in PARITIES)
@@ -92,11 +99,13 @@ class Runs:
     def run(self, row: str) -> Result:
         """Runs one row and returns its result. Raises SystemExit with the program's words where it fails."""
         arguments = [a.replace("$TINYKIT_DATA", os.environ.get("TINYKIT_DATA", "")) for a in self.command(row)]
+        before = _cpu_seconds()
         done = subprocess.run([sys.executable, "-m", "tinykit.train", *arguments], capture_output=True, text=True, check=False)
         if done.returncode not in self.codes:
             raise SystemExit(f"{row}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         metrics = json.loads((self.folder / row / "metrics.json").read_text(encoding="utf-8"))
-        return {"row": row, "date": datetime.date.today().isoformat(), **self.kept(row, self.folder / row, metrics)}
+        cpu = round(_cpu_seconds() - before, 1)
+        return {"row": row, "date": datetime.date.today().isoformat(), "cpu_seconds": cpu, **self.kept(row, self.folder / row, metrics)}
 
     def main(self) -> None:
         """The rows that the command line names, again; or those that have no result yet; with --table none. The table is written."""
