@@ -23,6 +23,8 @@ from absl import flags
 
 from tinykit.boards.table import DEFAULT_BOARD, firmware_board, firmware_boards
 from tinykit.cli import expect_flags, run_program
+from tinykit.compile import define_engine_flags
+from tinykit.engine.goal import BALANCED
 from tinykit.errors import BudgetError, DataError, ParityError
 
 FLAGS = flags.FLAGS
@@ -66,7 +68,8 @@ def _rows_are_ours(layers: Sequence[Mapping[str, str]]) -> bool:
 
 
 def bench(model: Path, boards: Sequence[str], out: Path, *, simplified: bool = True, toolchain: str | None = None,
-          optimize: str | None = None, samples: int = 2) -> list[Benchmark]:  # fmt: skip
+          optimize: str = BALANCED.name, autotune: bool = False, level: str | None = None,
+          samples: int = 2) -> list[Benchmark]:  # fmt: skip
     """Compiles for every board and counts; each verifies `samples` inputs. Results stay in out/<board>.
 
     Raises:
@@ -80,8 +83,8 @@ def bench(model: Path, boards: Sequence[str], out: Path, *, simplified: bool = T
     for board in boards:
         folder = out / board
         try:
-            compile_model(model, board, folder, simplified=simplified, toolchain=toolchain, optimize=optimize, samples=samples,
-                          log=lambda line: None)  # fmt: skip
+            compile_model(model, board, folder, simplified=simplified, toolchain=toolchain, optimize=optimize, autotune=autotune,
+                          level=level, samples=samples, log=lambda line: None)  # fmt: skip
         except BudgetError:
             if not (folder / "report.json").is_file():
                 raise
@@ -156,7 +159,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "Keeps what is built in DIR/<board>. Default: a temporary folder.")
     flags.DEFINE_string("compare", None, "Folder of an earlier result to compare with.")
     flags.DEFINE_enum("toolchain", None, ["gcc", "zig"], "Compiler. Default: arm-none-eabi-gcc where it is installed, else ziglang.")
-    flags.DEFINE_string("optimize", None, "The compiler's -O flag. Default: -O3 for gcc, -Os for zig.")
+    define_engine_flags()
     flags.DEFINE_bool("simplify", True, "Removes, exactly, what cannot influence a result; --no-simplify keeps it.")
     flags.DEFINE_integer("samples", 2, "Inputs to verify with before anything is shown.", lower_bound=1, upper_bound=100_000)
 
@@ -166,7 +169,8 @@ def _work(argv: Sequence[str]) -> None:
     before = read_benchmark(Path(FLAGS.compare)) if FLAGS.compare else None
     with tempfile.TemporaryDirectory(prefix="tinykit-bench-") as temporary:
         results = bench(Path(FLAGS.model), list(dict.fromkeys(FLAGS.board)), Path(FLAGS.out or temporary), toolchain=FLAGS.toolchain,
-                        simplified=FLAGS.simplify, optimize=FLAGS.optimize, samples=FLAGS.samples)  # fmt: skip
+                        simplified=FLAGS.simplify, optimize=FLAGS.optimize, autotune=FLAGS.autotune, level=FLAGS.compiler_level,
+                        samples=FLAGS.samples)  # fmt: skip
     for result in results:
         if before is not None and before.report.get("model") != result.report["model"]:
             print(f"note: {FLAGS.compare} holds another model, {before.report.get('model')!r}")

@@ -19,8 +19,10 @@ from absl import flags
 
 from tinykit.boards.table import DEFAULT_BOARD, firmware_board, firmware_boards
 from tinykit.cli import expect_flags, run_program
+from tinykit.config.catalogue import check_name
 from tinykit.config.sizes import format_size
-from tinykit.engine.generate import check_name
+from tinykit.engine import generate
+from tinykit.engine.goal import BALANCED, GOALS
 from tinykit.errors import BudgetError, ModelError
 from tinykit.graph import ir
 from tinykit.graph.reader import read_tflite
@@ -72,7 +74,9 @@ def compile_model(
     simplified: bool = True,
     name: str | None = None,
     toolchain: str | None = None,
-    optimize: str | None = None,
+    optimize: str = BALANCED.name,
+    autotune: bool = False,
+    level: str | None = None,
     samples: int = 16,
     seed: int = 0,
     log: Callable[[str], None] = print,
@@ -88,16 +92,27 @@ def compile_model(
     from tinykit.boards.pipeline import compile_graph, report_json
     from tinykit.boards.toolchain import check_optimize, choose
 
-    if optimize is not None:
-        check_optimize(optimize)  # before an earlier result is given up, as all that follows
+    check_name("optimize", optimize, list(GOALS))  # before an earlier result is given up, as all that follows
+    if level is not None:
+        check_optimize(level)
     choose(toolchain)
     board = firmware_board(board_name)
     model = read_model(path, simplified)
     log(f"{path.name}: {len(model.graph.ops)} ops; simplifier: {model.summary}")
-    prefix = check_name(name) if name else None
+    prefix = generate.check_name(name) if name else None
     with claimed(out):
         compiled = compile_graph(
-            model.deployed, board, out, name=prefix, toolchain=toolchain, optimize=optimize, samples=samples, seed=seed, log=log
+            model.deployed,
+            board,
+            out,
+            name=prefix,
+            toolchain=toolchain,
+            goal=GOALS[optimize],
+            autotune=autotune,
+            level=level,
+            samples=samples,
+            seed=seed,
+            log=log,
         )
         report = report_json(compiled, model=path.name, source=model.sha256)
         write_artefacts(compiled, out, report)
@@ -120,13 +135,31 @@ def compile_model(
     return report
 
 
+def define_engine_flags() -> None:
+    """Declares the flags that decide how an engine is made."""
+    flags.DEFINE_enum(
+        "optimize",
+        BALANCED.name,
+        list(GOALS),
+        ("speed: quick kernels wherever the board's RAM has room; balanced: at most 1 kB of RAM more for them; size: the least flash."),
+    )
+    flags.DEFINE_bool(
+        "autotune",
+        False,
+        ("Counts every variant of every kernel on the emulated board instead of estimating it; counts are kept in the cache."),
+    )
+    flags.DEFINE_string("compiler_level", None, (
+        "The compiler's level, -O0 to -O3, -Os, -Oz or -Og. Default: gcc -O3, zig -Os; size: -Os, speed: -O3 for both."
+    ))  # fmt: skip
+
+
 def define_flags() -> None:
     """Declares this program's flags."""
     flags.DEFINE_string("model", None, "The .tflite file: integers inside, int8 or float32 at its ends.")
     flags.DEFINE_string("board", DEFAULT_BOARD, f"Board to build for and to emulate: {', '.join(firmware_boards())}.")
     flags.DEFINE_string("out", None, "Folder for the results; it is made if it is missing.")
     flags.DEFINE_enum("toolchain", None, ["gcc", "zig"], "Compiler. Default: arm-none-eabi-gcc where it is installed, else ziglang.")
-    flags.DEFINE_string("optimize", None, "The compiler's level, -O0 to -O3, -Os, -Oz or -Og. Default: -O3 for gcc, -Os for zig.")
+    define_engine_flags()
     flags.DEFINE_string("name", None, "Prefix of the C names. Default: the file's name.")
     flags.DEFINE_bool("simplify", True, "Removes, exactly, what cannot influence a result; --no-simplify keeps it.")
     flags.DEFINE_integer("samples", 16, "Random inputs to verify with.", lower_bound=1, upper_bound=100_000)
@@ -137,7 +170,8 @@ def _work(argv: Sequence[str]) -> None:
     expect_flags(argv, ("model", "out"))
     compile_model(
         Path(FLAGS.model), FLAGS.board, Path(FLAGS.out), simplified=FLAGS.simplify, name=FLAGS.name,
-        toolchain=FLAGS.toolchain, optimize=FLAGS.optimize, samples=FLAGS.samples, seed=FLAGS.seed,
+        toolchain=FLAGS.toolchain, optimize=FLAGS.optimize, autotune=FLAGS.autotune, level=FLAGS.compiler_level,
+        samples=FLAGS.samples, seed=FLAGS.seed,
         log=lambda line: print(line, flush=True),
     )  # fmt: skip
 

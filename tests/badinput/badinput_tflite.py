@@ -286,7 +286,9 @@ build(
     "known: ",
 )
 build("--name that is no C name", "compile", ["--model=m.tflite", "--out=out", "--name=9 lives"], "'9 lives'", "letters")
-build("--optimize that is no level", "compile", ["--model=m.tflite", "--out=out", "--optimize=-O9"], "-O9", "expected one of -O0")
+build(
+    "--compiler_level that is no level", "compile", ["--model=m.tflite", "--out=out", "--compiler_level=-O9"], "-O9", "expected one of -O0"
+)
 out("--out that is a file", "compile", "taken")
 out("--out below a file", "compile", "taken/out")
 out("--out of bench that is a file", "bench", "taken")

@@ -54,9 +54,9 @@ def planted(tmp_path: Path, before: str, after: str, name: str = "nano33ble", sa
 
 @pytest.mark.parametrize("level", ["-O9", "-Ofast", "; rm", "-fplugin=/x", "-O2 -g", "", "O2", "-O"])
 def test_only_levels_of_optimisation_are_taken(tmp_path, level):
-    with pytest.raises(ConfigError, match="optimize: expected one of -O0, -O1, -O2, -O3, -Os, -Oz, -Og, got"):
-        compile_graph(network(), board("nano33ble"), tmp_path / "out", optimize=level)
-    with pytest.raises(ConfigError, match="optimize: expected one of"):
+    with pytest.raises(ConfigError, match="compiler level: expected one of -O0, -O1, -O2, -O3, -Os, -Oz, -Og, got"):
+        compile_graph(network(), board("nano33ble"), tmp_path / "out", level=level)
+    with pytest.raises(ConfigError, match="compiler level: expected one of"):
         build_firmware(toy_sources(), board("nano33ble"), tmp_path / "out", optimize=level)
     assert not (tmp_path / "out").exists()
 

@@ -196,8 +196,8 @@ def test_a_refused_result_leaves_no_report_of_an_earlier_one(model, tmp_path):
     """Else `bench --out` would show the earlier one's figures; a mistyped flag gives nothing up."""
     done = run("compile", "--model", model, "--out", "out", "--samples", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    wrong = run("compile", "--model", model, "--out", "out", "--optimize=-O9", cwd=tmp_path)
-    assert wrong.returncode == 2 and "optimize: expected one of -O0" in wrong.stderr and "Traceback" not in wrong.stderr
+    wrong = run("compile", "--model", model, "--out", "out", "--compiler_level=-O9", cwd=tmp_path)
+    assert wrong.returncode == 2 and "compiler level: expected one of -O0" in wrong.stderr and "Traceback" not in wrong.stderr
     assert (tmp_path / "out" / "report.json").is_file()
     (tmp_path / "large.tflite").write_bytes(network(size=400))
     for arguments in (("compile", "--out", "out"), ("bench", "--out", ".", "--board", "nano33ble")):

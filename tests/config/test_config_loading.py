@@ -295,7 +295,7 @@ def test_resolved_configuration_reloads_to_the_same():
     again = load_config("again.yaml", catalogue=CATALOGUE)
     assert again.to_dict() == config.to_dict()
     assert again.to_yaml() == config.to_yaml()
-    assert list(config.to_dict()) == ["task", "seed", "data", "model", "recipe", "steps", "budget", "check", "tflite", "simplify"]
+    assert list(config.to_dict()) == ["task", "seed", "data", "model", "recipe", "steps", "budget", "engine", "check", "tflite", "simplify"]
 
 
 def test_json_schema_is_json_and_knows_the_steps():

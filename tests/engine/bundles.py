@@ -25,6 +25,7 @@ from tinykit.boards.toolchain import HostCompiler, build_host_program
 from tinykit.engine.access import tensor_bytes
 from tinykit.engine.generate import Engine, build_engine
 from tinykit.engine.memory import Samples, inputs_of, outputs_of, pack, random_samples, unpack
+from tinykit.engine.select import DEFAULT, Preference
 from tinykit.engine.selftest import selftest_header, selftest_source
 from tinykit.graph import ir, reference
 
@@ -113,7 +114,7 @@ class Case:
         return [self.graph.tensors[outputs[call.op]] for call in self.engine.calls]
 
 
-def make_case(graph: ir.Graph, name: str, samples: int, seed: int) -> Case:
+def make_case(graph: ir.Graph, name: str, samples: int, seed: int, preference: Preference = DEFAULT) -> Case:
     """A planned and generated network with random inputs; float inputs hold halves of a step too, where rounding decides."""
     inputs = dict(random_samples(graph, samples, seed))
     rng = np.random.default_rng(seed)
@@ -121,7 +122,7 @@ def make_case(graph: ir.Graph, name: str, samples: int, seed: int) -> Case:
         if tensor.dtype == ir.Dtype.FLOAT:
             step = next((graph.tensors[op.output].scale for op in graph.readers(tensor.name) if isinstance(op, ir.Quantize)), 1.0)
             inputs[tensor.name][0] = (rng.integers(-600, 600, tensor.shape) * 0.5 * step).astype(np.float32)
-    return Case(build_engine(graph, name), inputs)
+    return Case(build_engine(graph, name, preference), inputs)
 
 
 # ---------------------------------------------------------------- this computer

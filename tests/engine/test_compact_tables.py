@@ -1,5 +1,7 @@
 """Tables of 4 bytes a channel: decoding gives the very multipliers and shifts, and networks that use them give the reference's bytes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from bundles import make_case, run_on_board, run_on_host
@@ -10,7 +12,9 @@ from nets import Net
 from tinykit.boards.table import board
 from tinykit.engine import compact
 from tinykit.engine.generate import build_engine
+from tinykit.engine.goal import BALANCED
 from tinykit.engine.lower import chosen_variants
+from tinykit.engine.select import Preference
 from tinykit.graph import build, ir
 from tinykit.graph.plan.replay import replay, replay_graph
 
@@ -115,12 +119,16 @@ def test_networks_on_the_host(seed, tally, tmp_path) -> None:
     assert found.mismatches == 0, found.first
 
 
+def preferring(flash_per_ram: float) -> Preference:
+    """Compact tables where they save so many bytes of flash for each of RAM."""
+    return Preference(dataclasses.replace(BALANCED, flash_per_ram=flash_per_ram))
+
+
 @needs_cc
 def test_packed_tensors_too(tally, tmp_path, monkeypatch) -> None:
     """Every kernel at 4 and 2 bits of weights, however little is saved."""
     monkeypatch.setattr("tinykit.engine.compact._HELPER_BYTES", -1_000_000)
-    monkeypatch.setattr("tinykit.engine.compact.FLASH_PER_RAM", 0)
-    cases = [make_case(shortened(layers(8, w, o, False)), f"n{w}{o}", 6, 1) for w in (4, 2) for o in (8, 4)]
+    cases = [make_case(shortened(layers(8, w, o, False)), f"n{w}{o}", 6, 1, preferring(0)) for w in (4, 2) for o in (8, 4)]
     assert all("tk_tables(" in c.engine.files[f"{c.engine.name}.c"] for c in cases)
     found = run_on_host(cases, tmp_path)
     tally("compact tables, packed, host", found.mismatches, found.elements)
@@ -155,12 +163,9 @@ def test_scales_of_other_tools_stay_as_they_are() -> None:
     assert "tk_tables(" not in source(graph)
 
 
-def test_ram_is_not_spent_for_little(monkeypatch) -> None:
+def test_ram_is_not_spent_for_little() -> None:
     """The wider arena must be worth its flash."""
     graph = deep(1)
-    monkeypatch.setattr("tinykit.engine.compact.FLASH_PER_RAM", 10_000)
-    plain = build_engine(graph)
-    monkeypatch.undo()
-    small = build_engine(graph)
+    plain, small = (build_engine(graph, preference=preferring(limit)) for limit in (10_000, BALANCED.flash_per_ram))
     assert plain.table_bytes > small.table_bytes
     assert plain.plan.arena_bytes < small.plan.arena_bytes

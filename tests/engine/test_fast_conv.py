@@ -15,9 +15,9 @@ from tinykit.boards.pipeline import compile_graph, layer_table
 from tinykit.boards.table import board
 from tinykit.engine import registry
 from tinykit.engine.generate import build_engine
+from tinykit.engine.goal import BALANCED
 from tinykit.engine.kernels import pairs
 from tinykit.engine.memory import random_samples
-from tinykit.engine.select import SPARE
 from tinykit.graph import ir
 from tinykit.graph.plan.replay import replay_graph
 
@@ -177,7 +177,7 @@ def test_columns_take_no_more_memory_than_they_may(depth, image, monkeypatch) ->
     graph = random_conv(7, depth, 8, image, (3, 3), padding=(1, 1, 1, 1))
     arena = build_engine(graph, "net").plan.arena_bytes
     monkeypatch.setattr(registry, "FAST", {})
-    assert arena <= build_engine(graph, "net").plan.arena_bytes + SPARE
+    assert arena <= build_engine(graph, "net").plan.arena_bytes + BALANCED.spare
 
 
 @needs_cc

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinykit.boards.autotune import Tuner
 from tinykit.boards.emulator import EmulatedBoard
 from tinykit.boards.firmware import Build, build_firmware
 from tinykit.boards.image import Image
@@ -19,8 +20,10 @@ from tinykit.boards.toolchain import Toolchain, check_optimize, choose
 from tinykit.boards.verify import Verification, verify
 from tinykit.config.sizes import format_size
 from tinykit.engine.generate import Engine, build_engine
+from tinykit.engine.goal import BALANCED, Goal
 from tinykit.engine.lower import executed
 from tinykit.engine.memory import Samples, as_samples, inputs_of, outputs_of, pack, random_samples
+from tinykit.engine.select import Preference
 from tinykit.engine.selftest import firmware_header, selftest_header, selftest_source
 from tinykit.errors import BudgetError, ParityError
 from tinykit.graph import costs, ir, reference
@@ -28,7 +31,12 @@ from tinykit.graph.plan.hints import advice
 from tinykit.graph.plan.replay import replay_graph
 
 DEFAULT_SAMPLES = 16
-OPTIMIZE = {"gcc": "-O3", "zig": "-Os"}
+LEVELS = {
+    "speed": {"gcc": "-O3", "zig": "-O3"},
+    "balanced": {"gcc": "-O3", "zig": "-Os"},
+    "size": {"gcc": "-Os", "zig": "-Os"},
+}
+"""The compiler's level by goal and toolchain."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +159,9 @@ def compile_graph(
     *,
     name: str | None = None,
     toolchain: str | None = None,
-    optimize: str | None = None,
+    goal: Goal = BALANCED,
+    autotune: bool = False,
+    level: str | None = None,
     budget: Budget | None = None,
     inputs: np.ndarray | Samples | None = None,
     samples: int = DEFAULT_SAMPLES,
@@ -167,7 +177,9 @@ def compile_graph(
         budget: default: the board's, less what its first target reserves.
         inputs: stored integers to verify with; default: `samples` random ones.
         toolchain: 'gcc' or 'zig'; default: gcc where it is installed.
-        optimize: one of toolchain.OPTIMIZE_LEVELS; default: that of OPTIMIZE.
+        goal: what the engine is made best for.
+        autotune: every variant of every kernel is counted on the emulated board, instead of estimated.
+        level: the compiler's, one of toolchain.OPTIMIZE_LEVELS; default: the goal's, see LEVELS.
         parity_error: False leaves a difference to the caller, who finds it in `Compiled.verification`.
 
     Raises:
@@ -178,8 +190,14 @@ def compile_graph(
         ConfigError: no such toolchain or optimisation level.
     """
     tools = choose(toolchain)
-    level = check_optimize(OPTIMIZE[tools.name] if optimize is None else optimize)
-    engine = build_engine(graph, name)
+    level = check_optimize(LEVELS[goal.name][tools.name] if level is None else level)
+    vectors = random_samples(graph, samples, seed) if inputs is None else as_samples(graph, inputs)
+    room = None if board.ram_bytes is None else max(0, (budget or board.budget()).ram or board.ram_bytes) - STACK_BYTES
+    preference = Preference(goal, room)
+    if autotune and goal.fast:
+        tuner = Tuner(board, tools, level, lambda made: firmware_sources(made, vectors), log)
+        preference = Preference(goal, room, tuner.measure(graph, room))
+    engine = build_engine(graph, name, preference)
     plan = engine.plan
     log(
         f"plan: arena {format_size(plan.arena_bytes)} for {len(engine.calls)} layers "
@@ -189,7 +207,6 @@ def compile_graph(
     if faults:
         raise ParityError([f"the memory plan of {graph.name!r} is wrong (a defect of tinykit): {fault}" for fault in faults[:5]])
     check_before_linking(engine, board, Budget(board.flash_bytes, board.ram_bytes))
-    vectors = random_samples(graph, samples, seed) if inputs is None else as_samples(graph, inputs)
     build, verification = _build_and_verify(engine, board, out, vectors, tools, level, log, progress)
     log(
         f"verified: {verification.mismatches} of {verification.elements:,} elements differ over {verification.samples} samples, "

@@ -58,7 +58,7 @@ class BuildError(TinykitError):
 def check_optimize(level: str) -> str:
     """Returns `level`. Raises ConfigError if it is none of OPTIMIZE_LEVELS: it is no way to hand a compiler other flags."""
     if level not in OPTIMIZE_LEVELS:
-        raise ConfigError(f"optimize: expected one of {', '.join(OPTIMIZE_LEVELS)}, got {level!r}")
+        raise ConfigError(f"compiler level: expected one of {', '.join(OPTIMIZE_LEVELS)}, got {level!r}")
     return level
 
 

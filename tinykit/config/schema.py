@@ -1,7 +1,7 @@
 """The schema of a configuration: every key, its default and its bounds. The only place where defaults live."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -61,6 +61,19 @@ class BudgetConfig(Section):
     )
 
 
+class EngineConfig(Section):
+    """What the generated C is made best for."""
+
+    optimize: Literal["speed", "balanced", "size"] = Field(
+        default="balanced",
+        description="speed: quick kernels wherever the board's RAM has room; balanced: for at most 1 kB of RAM more; size: the least flash",
+    )
+    autotune: bool = Field(
+        default=False,
+        description="count every variant of every kernel on the emulated board instead of estimating it, before the last build",
+    )
+
+
 class CheckConfig(Section):
     """How much of the result is checked."""
 
@@ -112,6 +125,7 @@ class RunConfig(Section):
         default_factory=dict, description="options that replace the recipe's, by step name: {train: {epochs: 5}}"
     )
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    engine: EngineConfig = Field(default_factory=EngineConfig)
     check: CheckConfig = Field(default_factory=CheckConfig)
     tflite: TfliteConfig = Field(default_factory=TfliteConfig)
     simplify: bool = Field(default=True, description="remove dead channels and no-ops from the integer graph (exact)")

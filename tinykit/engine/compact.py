@@ -30,9 +30,6 @@ _RATE_BITS = 58  # so that mantissa * rate lies between 2^62 and 2^64
 # Flash of the helper, of the prologue in each function that uses it, and of what each call passes; -O3 on a Cortex-M4.
 _HELPER_BYTES, _FUNCTION_BYTES, _CALL_BYTES = 140, 40, 16
 
-FLASH_PER_RAM = 4
-"""Bytes of flash that must be saved for a byte of RAM: boards have four times as much of it, or more."""
-
 _PLAIN = (("const int32_t *", "bias"), ("const int32_t *", "multiplier"), ("const int8_t *", "shift"))
 _PACKED = (
     ("int8_t *", "space"), ("const void *", "biases"), ("const void *", "codes"),

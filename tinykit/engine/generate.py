@@ -13,6 +13,7 @@ from tinykit.engine.call import Argument, Call, Function, Name, PadRow, Place, R
 from tinykit.engine.ctext import array, comment, float_literal
 from tinykit.engine.lower import chosen_variants, executed, planned
 from tinykit.engine.memory import is_packed, last_mask
+from tinykit.engine.select import DEFAULT, Preference
 from tinykit.engine.support import HELPERS, with_needs
 from tinykit.errors import ModelError
 from tinykit.graph import costs, ir
@@ -106,16 +107,17 @@ def c_identifier(name: str) -> str:
     return text if text and not text[0].isdigit() and not _taken(text) else f"net_{text}".rstrip("_")
 
 
-def build_engine(graph: ir.Graph, name: str | None = None) -> Engine:
+def build_engine(graph: ir.Graph, name: str | None = None, preference: Preference = DEFAULT) -> Engine:
     """Plans and generates a network.
 
     Args:
         name: prefix of the public names; default: the graph's.
+        preference: what decides between kernels.
 
     Raises:
         ModelError: an op has no kernel, or the graph is malformed.
     """
-    lowered = planned(graph)
+    lowered = planned(graph, preference)
     return generate(lowered.graph, lowered.problem, lowered.plan, c_identifier(name or graph.name), lowered.variants)
 
 

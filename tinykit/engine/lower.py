@@ -11,7 +11,7 @@ from tinykit.engine.access import activations, tensor_bits, tensor_bytes
 from tinykit.engine.call import Variant
 from tinykit.engine.memory import dtype, is_packed
 from tinykit.engine.registry import portable as portable_kernel
-from tinykit.engine.select import choose, with_accesses
+from tinykit.engine.select import DEFAULT, Preference, choose, offers, with_accesses
 from tinykit.errors import ModelError
 from tinykit.graph import ir, reference
 from tinykit.graph.plan.planner import make_plan
@@ -34,8 +34,8 @@ class Lowered:
     variants: Mapping[str, Variant]
 
 
-def planned(graph: ir.Graph) -> Lowered:
-    """Plans a network. Tables are compact where that saves more flash than the RAM that it costs is worth.
+def planned(graph: ir.Graph, preference: Preference = DEFAULT) -> Lowered:
+    """Plans a network. Tables are compact where that saves more flash than the RAM that it costs is worth to the preference's goal.
 
     Raises:
         ModelError: an op has no kernel, or the graph is malformed.
@@ -43,15 +43,27 @@ def planned(graph: ir.Graph) -> Lowered:
     graph.validate()
     graph = folded(graph)
     problem, portable = _portable(graph)
-    variants = choose(graph, problem, portable)
-    problem = with_accesses(problem, variants)
+    variants = choose(graph, problem, portable, preference)
+    problem, price = with_accesses(problem, variants), preference.goal.flash_per_ram
     plan, smaller = make_plan(problem), compact.offer(graph, variants)
-    if smaller.variants:
+    if smaller.variants and price is not None:
         other_problem = with_accesses(problem, smaller.variants)
         other = make_plan(other_problem)
-        if compact.FLASH_PER_RAM * (other.arena_bytes - plan.arena_bytes) <= smaller.saved:
+        if price * (other.arena_bytes - plan.arena_bytes) <= smaller.saved:
             return Lowered(graph, other_problem, other, {**variants, **smaller.variants})
     return Lowered(graph, problem, plan, variants)
+
+
+def variants_by_rank(graph: ir.Graph) -> tuple[ir.Graph, Problem, dict[str, list[Variant]]]:
+    """The folded graph, the problem of its portable kernels, and all variants of each op as `select.offers` lists them.
+
+    Raises:
+        ModelError: like `planned`.
+    """
+    graph.validate()
+    graph = folded(graph)
+    problem, portable = _portable(graph)
+    return graph, problem, offers(graph, portable)
 
 
 def executed(graph: ir.Graph) -> list[ir.Op]:

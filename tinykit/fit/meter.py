@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tinykit.boards.pipeline import OPTIMIZE, firmware_sources
+from tinykit.boards.pipeline import LEVELS, firmware_sources
 from tinykit.boards.table import Board
 from tinykit.boards.toolchain import Toolchain, choose
 from tinykit.engine import lower
 from tinykit.engine.estimate import code_estimate, ram_bytes
 from tinykit.engine.generate import Engine, c_identifier, generate
+from tinykit.engine.goal import BALANCED, Goal
 from tinykit.engine.memory import random_samples
+from tinykit.engine.select import Preference
 from tinykit.errors import BudgetError, ConfigError
 from tinykit.fit.preview import Preview
 from tinykit.quant.allocation.network import Bits
@@ -85,10 +87,13 @@ class EngineMeter:
     Args:
         board: what is linked for; None: code is estimated.
         log: takes a line of progress.
+        goal: what its engines are made best for.
     """
 
-    def __init__(self, network: Preview, board: Board | None, log: Callable[[str], None] = lambda line: None) -> None:
-        self.network, self.board, self.log = network, board, log
+    def __init__(
+        self, network: Preview, board: Board | None, log: Callable[[str], None] = lambda line: None, goal: Goal = BALANCED
+    ) -> None:
+        self.network, self.board, self.log, self.goal = network, board, log, goal
         self._plans: dict[Bits, lower.Lowered] = {}  # the last one only, as of engines: weights take memory
         self._engines: dict[Bits, Engine] = {}
         self._linked: dict[Bits, Linked] = {}
@@ -96,7 +101,7 @@ class EngineMeter:
 
     def _plan(self, bits: Bits) -> lower.Lowered:
         if bits not in self._plans:
-            self._plans = {bits: lower.planned(self.network.with_bits(bits))}
+            self._plans = {bits: lower.planned(self.network.with_bits(bits), Preference(self.goal))}
         return self._plans[bits]
 
     def _engine(self, bits: Bits) -> Engine:
@@ -147,7 +152,7 @@ class EngineMeter:
         from tinykit.boards.firmware import build_firmware
 
         sources = firmware_sources(engine, random_samples(engine.graph, 1))
-        return build_firmware(sources, board, folder, toolchain=tools, target="bare", optimize=OPTIMIZE[tools.name])
+        return build_firmware(sources, board, folder, toolchain=tools, target="bare", optimize=LEVELS[self.goal.name][tools.name])
 
     def _link(self, bits: Bits) -> Linked:
         engine = self._engine(bits)

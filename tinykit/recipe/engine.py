@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinykit.boards.table import Budget, emulated_board
+from tinykit.config.schema import EngineConfig
 from tinykit.errors import BudgetError
 from tinykit.graph import ir
 from tinykit.recipe.checks import Count
@@ -49,6 +50,7 @@ def build_and_check(
     board_name: str | None,
     folder: Path,
     budget: Budget,
+    wanted: EngineConfig,
     stored: np.ndarray,
     host: Callable[[Engine], Count],
     log: Callable[[str], None],
@@ -58,6 +60,7 @@ def build_and_check(
 
     Args:
         board_name: the budget's board; None and 'host' emulate the default board.
+        wanted: what the engine is made best for.
         stored: stored integers [N, ...] to run on the emulated board.
         host: compares the engine, compiled for this computer, over the whole test split.
         progress: called as progress(done, total) between emulated inferences; a safe point.
@@ -65,13 +68,18 @@ def build_and_check(
     from tinykit.boards.artefacts import planned_arena, write_engine
     from tinykit.boards.pipeline import compile_graph, cycles_source, layer_table
     from tinykit.engine.generate import build_engine
+    from tinykit.engine.goal import GOALS
+    from tinykit.engine.select import Preference
 
     target = emulated_board(board_name)
     result = EngineResult()
     try:
-        compiled = compile_graph(graph, target, folder, inputs=stored, budget=budget, log=log, progress=progress, parity_error=False)
+        compiled = compile_graph(
+            graph, target, folder, inputs=stored, budget=budget, goal=GOALS[wanted.optimize], autotune=wanted.autotune,
+            log=log, progress=progress, parity_error=False,
+        )  # fmt: skip
     except BudgetError as error:
-        engine = build_engine(graph)
+        engine = build_engine(graph, preference=Preference(GOALS[wanted.optimize]))
         result.problems, result.arena = error.problems, planned_arena(engine)
         result.notes.append(f"The engine cannot be linked for {target.name}: it does not fit; it was compared on this computer only.")
         result.counts.append(host(engine))

@@ -134,6 +134,7 @@ def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Se
         config.budget.board,
         rundir.path,
         budget,
+        config.engine,
         golden,
         lambda e: _on_host(e, checked.outputs, x, context),
         context.log,

@@ -147,6 +147,7 @@ class _Choice:
 
     def _within_budget(self) -> tuple[Bits, dict[str, Any]]:
         from tinykit.boards.table import emulated_board
+        from tinykit.engine.goal import GOALS
         from tinykit.fit.best import Allowed, fit_optimum
         from tinykit.fit.meter import EngineMeter
         from tinykit.fit.search import fit
@@ -154,7 +155,8 @@ class _Choice:
 
         log = self.context.log
         budget = resolve_budget(self.context.config)
-        meter = EngineMeter(self.found, emulated_board(self.context.config.config.budget.board), log)
+        config = self.context.config.config
+        meter = EngineMeter(self.found, emulated_board(config.budget.board), log, GOALS[config.engine.optimize])
         if self.options.bits == "rule":
             fitted = self._told(fit(self.network, meter, budget.flash, budget.ram, log))
             return fitted.outcome.bits, {}
