@@ -63,11 +63,7 @@ class Probe:
 
     def harm(self) -> float:
         """Distance of the outputs from the float network's."""
-        now = self.outputs()
-        if not self.classification:
-            return float(np.mean((now - self._truth) ** 2) / max(float(np.var(self._truth)), 1e-12))
-        wanted, given = _log_softmax(self._truth), _log_softmax(now)
-        return float(np.mean((np.exp(wanted) * (wanted - given)).sum(axis=-1)))
+        return divergence(self._truth, self.outputs(), self.classification)
 
     def with_weights(self, index: int, width: int) -> float:
         """Harm of one layer's weights at `width` bits."""
@@ -130,6 +126,19 @@ class Probe:
                 kept[owner].append(flat if flat.size <= _VALUES else rng.choice(flat, _VALUES, replace=False))
         self._kept = [np.concatenate(parts) if parts else np.zeros(1, np.float32) for parts in kept]
         return self._kept
+
+
+def divergence(truth: np.ndarray, now: np.ndarray, classification: bool) -> float:
+    """How far outputs are from what they were, float64 [N, ...] each.
+
+    Args:
+        classification: outputs are logits: the mean Kullback-Leibler divergence in nats; else the mean squared difference
+            over the variance.
+    """
+    if not classification:
+        return float(np.mean((now - truth) ** 2) / max(float(np.var(truth)), 1e-12))
+    wanted, given = _log_softmax(truth), _log_softmax(now)
+    return float(np.mean((np.exp(wanted) * (wanted - given)).sum(axis=-1)))
 
 
 def _log_softmax(x: np.ndarray) -> np.ndarray:

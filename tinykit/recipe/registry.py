@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tinykit.recipe.step import Step
 
 STEPS: dict[str, str] = {
+    "decompose": "tinykit.steps.decompose:Decompose",
     "ptq": "tinykit.steps.ptq:Ptq",
     "quantize": "tinykit.steps.quantize:Quantize",
     "train": "tinykit.steps.train:Train",

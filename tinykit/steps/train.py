@@ -12,12 +12,17 @@ if TYPE_CHECKING:
     import keras
 
 
-class TrainOptions(FitOptions):
-    """Options of `train`."""
+class FloatOptions(FitOptions):
+    """Options of every step that trains a float network."""
 
     optimizer: Literal["adam", "sgd", "adamw"] = Field(default="adam", description="sgd has Nesterov momentum 0.9")
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="decoupled; batch norm and biases excluded")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all classes")
+
+
+class TrainOptions(FloatOptions):
+    """Options of `train`."""
+
     when: Literal["scratch", "always"] = Field(default="scratch", description="scratch: skipped where model.path gives trained weights")
 
 
@@ -61,7 +66,7 @@ class Train:
         if self._skipped(options, context):
             context.log("skipped: model.path gives trained weights (train anyway: steps.train.when=always)")
             return StepResult(None, {"skipped": "model.path gives trained weights"})
-        self._compile(model, options, context)
+        compile_float(model, options, context)
         report = {"parameters": model.count_params(), **fit(model, options, context)}
         return StepResult(uncompiled(model), report)
 
@@ -69,28 +74,29 @@ class Train:
     def _skipped(options: TrainOptions, context: StepContext) -> bool:
         return context.config.config.model.path is not None and options.when == "scratch"
 
-    def _compile(self, model: "keras.Model", options: TrainOptions, context: StepContext) -> None:
-        """Compiles the model with optimizer, loss and metrics."""
-        import keras
 
-        settings: dict[str, Any] = {"learning_rate": options.learning_rate}
-        if options.weight_decay:
-            settings["weight_decay"] = options.weight_decay
-        if options.optimizer == "sgd":
-            settings |= {"momentum": 0.9, "nesterov": True}
-        kinds = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD, "adamw": keras.optimizers.AdamW}
-        optimizer = kinds[options.optimizer](**settings)
-        if options.weight_decay:
-            optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        if rebuilds(options, context):
-            model.compile(optimizer, "mse", jit_compile=False)
-            return
-        logits = not ends_in_softmax(model)
-        if options.label_smoothing:
-            loss = _smoothed(len(context.dataset.class_names), options.label_smoothing, logits)
-        else:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
-        model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
+def compile_float(model: "keras.Model", options: FloatOptions, context: StepContext) -> None:
+    """Compiles a float model with optimizer, loss and metrics."""
+    import keras
+
+    settings: dict[str, Any] = {"learning_rate": options.learning_rate}
+    if options.weight_decay:
+        settings["weight_decay"] = options.weight_decay
+    if options.optimizer == "sgd":
+        settings |= {"momentum": 0.9, "nesterov": True}
+    kinds = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD, "adamw": keras.optimizers.AdamW}
+    optimizer = kinds[options.optimizer](**settings)
+    if options.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if rebuilds(options, context):
+        model.compile(optimizer, "mse", jit_compile=False)
+        return
+    logits = not ends_in_softmax(model)
+    if options.label_smoothing:
+        loss = _smoothed(len(context.dataset.class_names), options.label_smoothing, logits)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
 
 
 def _smoothed(classes: int, smoothing: float, logits: bool) -> Any:

@@ -1,0 +1,1 @@
+"""Smaller float networks: parts of a Keras model replaced by cheaper ones."""

@@ -1,0 +1,199 @@
+"""Decomposition: layers replaced by chains of cheaper ones."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from tinykit import atomic
+from tinykit.config.catalogue import nearest
+from tinykit.errors import BudgetError, ConfigError, ModelError
+from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
+from tinykit.steps.allocation import drawn
+from tinykit.steps.fitting import check_task, fit, rebuilds, uncompiled
+from tinykit.steps.integers import check_float
+from tinykit.steps.train import FloatOptions, compile_float, ends_in_softmax
+
+if TYPE_CHECKING:
+    import keras
+
+    from tinykit.shrink.lowrank import Candidate
+    from tinykit.shrink.surgery import Site
+
+CHOSEN = "ranks.json"
+_SAMPLES = 512  # that harms are measured on
+
+Method = Literal["svd", "tucker", "separable", "cp"]
+
+
+class DecomposeOptions(FloatOptions):
+    """Options of `decompose`."""
+
+    epochs: int = Field(default=10, ge=0, le=100_000, description="passes over the training split afterwards; 0: none")
+    methods: tuple[Method, ...] = Field(
+        default=("svd", "tucker", "separable"), min_length=1, strict=False,
+        description="svd: dense and pointwise layers; tucker, separable, cp: layers with a window",
+    )  # fmt: skip
+    ranks: Literal["budget", "energy", "evidence"] = Field(
+        default="budget",
+        description="budget: the least measured harm within `macs`; energy: keep a share of the singular values' squares; evidence: EVBMF",
+    )
+    macs: float = Field(default=0.5, gt=0, lt=1, description="of the whole network's multiply-accumulates, for ranks: budget")
+    energy: float = Field(default=0.9, gt=0, le=1, description="share that is kept, for ranks: energy")
+    layers: tuple[str, ...] = Field(
+        default=("*",), min_length=1, strict=False, description="patterns of names of layers that may be replaced"
+    )
+
+
+class Decompose:
+    """Replaces dense, pointwise and convolution layers by chains of cheaper ones, then trains what came out.
+
+    A layer is replaced only where that lowers its parameters and its multiply-accumulates. Methods: `tinykit.shrink.factors`.
+
+    Example:
+        {decompose: {macs: 0.4, epochs: 15}}
+    """
+
+    name: ClassVar[str] = "decompose"
+    Options: ClassVar[type[DecomposeOptions]] = DecomposeOptions
+    saved_with: ClassVar[tuple[str, ...]] = ()
+    needs_float: ClassVar[bool] = True
+
+    def check_task(self, model: keras.Model, options: DecomposeOptions, context: StepContext) -> None:
+        """Raises ModelError or ConfigError where nothing can be decomposed, or the output does not suit the data; before any step runs."""
+        check_float(model)
+        _sites(model, options, context)
+        if options.epochs:
+            check_task(model, options, context)
+
+    def run(self, model: keras.Model, options: DecomposeOptions, context: StepContext) -> StepResult:
+        """See tinykit.recipe.step.Step.
+
+        Raises:
+            BudgetError: the smallest ranks take more than `macs`.
+            ModelError: the loss became NaN.
+            Terminated: SIGTERM; goes on after the last finished epoch when run again.
+        """
+        from tinykit.models.macs import count_macs
+        from tinykit.shrink.surgery import replaced
+
+        before = {"macs": count_macs(model), "parameters": model.count_params()}
+        chains = _Choice(model, options, context).chains()
+        smaller = replaced(model, chains)
+        after = {"macs": count_macs(smaller), "parameters": smaller.count_params()}
+        context.log(
+            f"decomposed {len(chains)} layers: {before['macs']:,} -> {after['macs']:,} multiply-accumulates, "
+            f"{before['parameters']:,} -> {after['parameters']:,} parameters"
+        )
+        layers = {name: {"method": chain.method, "ranks": list(chain.ranks)} for name, chain in chains.items()}
+        report: dict[str, Any] = {"before": before, "after": after, "layers": layers}
+        if options.epochs:
+            compile_float(smaller, options, context)
+            report |= fit(smaller, options, context)
+        return StepResult(uncompiled(smaller), report)
+
+
+def _sites(model: keras.Model, options: DecomposeOptions, context: StepContext) -> list[Site]:
+    """The layers that the options allow. Raises ModelError or ConfigError where there is none."""
+    from tinykit.shrink.surgery import sites
+
+    found, refused = sites(model)
+    names = [*(site.name for site in found), *refused]
+    if not names:
+        raise ModelError(f"step {context.label}: the model has no dense or convolution layer")
+    for pattern in options.layers:
+        if not fnmatch.filter(names, pattern):
+            raise ConfigError(f"steps.{context.label}.layers: no dense or convolution layer is called {pattern!r}{nearest(pattern, names)}")
+    wanted = [site for site in found if any(fnmatch.fnmatchcase(site.name, pattern) for pattern in options.layers)]
+    if not wanted:
+        raise ModelError([f"layer {name!r} cannot be decomposed: {reason}" for name, reason in refused.items()])
+    return wanted
+
+
+class _Choice:
+    """One decision about a model."""
+
+    def __init__(self, model: keras.Model, options: DecomposeOptions, context: StepContext) -> None:
+        self.model, self.options, self.context = model, options, context
+        self.sites = _sites(model, options, context)
+
+    def chains(self) -> dict[str, Any]:
+        """Layer -> chain. An interrupted run goes on with what it had chosen."""
+        from tinykit.shrink import factors
+
+        file = self.context.folder / CHECKPOINT / CHOSEN
+        if file.is_file():
+            kernels = {site.name: site.kernel for site in self.sites}
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            return {name: factors.METHODS[method](kernels[name], tuple(ranks)) for name, (method, ranks) in stored.items()}
+        found = self._by_budget() if self.options.ranks == "budget" else self._by_rule()
+        chains = {name: candidate.chain for name, candidate in found.items() if candidate.chain is not None}
+        if not chains:
+            raise ModelError(
+                f"step {self.context.label}: no layer becomes cheaper with ranks: {self.options.ranks}; choose other methods or ranks"
+            )
+        for name, chain in chains.items():
+            candidate = found[name]
+            self.context.log(
+                f"{name}: {chain.method} {'x'.join(map(str, chain.ranks))}, {candidate.macs:,} multiply-accumulates, "
+                f"error of the weights {candidate.error:.2f}"
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(file, {name: [chain.method, list(chain.ranks)] for name, chain in chains.items()})
+        return chains
+
+    def _by_rule(self) -> dict[str, Candidate]:
+        from tinykit.shrink.lowrank import by_rule
+
+        return {site.name: by_rule(site, self.options.methods, self.options.ranks, self.options.energy) for site in self.sites}
+
+    def _by_budget(self) -> dict[str, Candidate]:
+        from tinykit.models.macs import count_macs
+        from tinykit.shrink.lowrank import least_harm, measured, offered
+
+        total, own = count_macs(self.model), sum(site.macs for site in self.sites)
+        left = int(self.options.macs * total) - (total - own)
+        offers = {site.name: offered(site, self.options.methods) for site in self.sites}
+        least = sum(min(c.macs for c in found) for found in offers.values())
+        if least > left:  # before any harm is measured
+            raise BudgetError(
+                f"step {self.context.label}: at the smallest ranks the network takes {total - own + least:,} multiply-accumulates of "
+                f"{total:,}, more than macs: {self.options.macs:g}; give a larger share, more methods or more layers"
+            )
+        return least_harm(
+            measured(offers, _Probe(self.model, self.context, rebuilds(self.options, self.context)).harm, self._progress), left
+        )
+
+    def _progress(self, done: int, total: int) -> None:
+        self.context.progress(done, total)
+
+
+class _Probe:
+    """What the outputs change when one kernel does."""
+
+    def __init__(self, model: keras.Model, context: StepContext, rebuilds: bool) -> None:
+        self.model, self.rebuilds = model, rebuilds
+        self.x = np.asarray(context.chain.apply(drawn(context, 64 if context.quicktest else _SAMPLES)), np.float32)
+        self.truth = self._outputs()
+
+    def _outputs(self) -> np.ndarray:
+        """Logits, up to a constant a sample; or what an autoencoder rebuilds."""
+        found = np.concatenate([np.asarray(self.model(self.x[i : i + 128], training=False)) for i in range(0, len(self.x), 128)])
+        probabilities = not self.rebuilds and ends_in_softmax(self.model)
+        return np.log(np.maximum(found.astype(np.float64), 1e-12)) if probabilities else found.astype(np.float64)
+
+    def harm(self, name: str, kernel: np.ndarray) -> float:
+        """Harm of a layer with another kernel; it has its own again afterwards."""
+        from tinykit.fit.sensitivity import divergence
+
+        layer = self.model.get_layer(name)
+        own = np.asarray(layer.kernel)
+        layer.kernel.assign(kernel.reshape(own.shape).astype(np.float32))
+        try:
+            return divergence(self.truth, self._outputs(), not self.rebuilds)
+        finally:
+            layer.kernel.assign(own)
