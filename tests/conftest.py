@@ -27,3 +27,9 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("exactness")
         for what, (mismatches, elements) in sorted(totals.items()):
             terminalreporter.write_line(f"{what}: {mismatches:,} of {elements:,} elements differ")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--tflm_root", default=None, help="sources of TensorFlow Lite Micro: links and runs packages of --engine tflm with them"
+    )

@@ -10,6 +10,7 @@ from tinykit.data.preprocess import OPS as CHAIN_OPS
 from tinykit.data.registry import DATASETS
 from tinykit.graph.ir import OPS as GRAPH_OPS
 from tinykit.models.registry import MODELS
+from tinykit.packaging.registry import TARGETS
 from tinykit.quant.model import LAYERS
 from tinykit.recipe.registry import step_class, step_names
 
@@ -20,6 +21,7 @@ ENTRIES = [
     *(("dataset", name, entry.doc) for name, entry in DATASETS.items()),
     *(("model", name, entry.doc) for name, entry in MODELS.items()),
     *(("step", name, step_class(name).__doc__) for name in step_names()),
+    *(("target", name, entry.doc) for name, entry in TARGETS.items()),
     *(("preprocessing", name, op.__doc__) for name, op in CHAIN_OPS.items()),
     *(("augmentation", name, op.__doc__) for name, op in AUGMENTATIONS.items()),
 ]

@@ -108,7 +108,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(0)
 
 
-_FORMS = {"model": "FILE.tflite", "out": "FOLDER"}
+_FORMS = {"model": "FILE.tflite", "out": "FOLDER", "target": "NAME"}
 
 
 def expect_flags(argv: Sequence[str], required: Sequence[str]) -> None:

@@ -6,6 +6,9 @@
 
 #include "tk_board.h"
 
+/* Before the definition of an arena: the linker script puts it first, and nobody clears it. */
+#define TK_PORT_ARENA __attribute__((aligned(16), section(".bss.tk_arena")))
+
 #define TK_REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
 
 /* Connects the UART to clock and pins, sets 115200 8N1, starts the clock. */

@@ -12,6 +12,13 @@ _GENEROUS = 0x0C000000
 """Bytes that a region has in the script. Images that are too large link, and are then measured: 'needs 312 bytes more' helps, a
 linker's 'region overflowed' does not. Smaller than the distance between the code and data of every board."""
 
+_CONSTRUCTORS = """\
+  .init_array : {
+    __preinit_array_start = .; KEEP(*(.preinit_array*)) __preinit_array_end = .;
+    __init_array_start = .; KEEP(*(SORT(.init_array.*) .init_array)) __init_array_end = .;
+  } > FLASH
+"""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -61,21 +68,28 @@ def _behind(region: Region, reserved: int | None) -> Region:
     return Region(region.name, region.base + taken, region.size - taken, region.kind)
 
 
-def linker_script(place: Layout) -> str:
+def linker_script(place: Layout, *, exact: bool = False, constructors: bool = False) -> str:
     """The script for a program at `place`.
+
+    `exact`: the regions are as long as the board's, for projects that nobody measures after linking.
+    `constructors`: the program is C++ over a C library, which runs constructors and may want a heap, between data and stack.
 
     Flash: .isr_vector (first, kept), .text (code), .rodata (apart, so that nobody takes constants for code), the image of .data.
     RAM: .arena (first, where it costs no padding; never cleared), .data, .bss, and at the end the stack.
     Symbols: _arena, _arena_end, _sidata, _sdata, _edata, _sbss, _ebss, _stack_limit, _estack.
     """
-    return f"""/* {place.board}, target {place.target}: made by tinykit from its board table.
-   The regions are longer than the board's: tinykit checks the sizes after linking. */
+    longer = "" if exact else "\n   The regions are longer than the board's: tinykit checks the sizes after linking."
+    flash, ram = (place.flash.size, place.ram.size) if exact else (_GENEROUS, _GENEROUS)
+    room = 'ASSERT(_ebss <= _stack_limit, "tinykit: the data leaves too little RAM for the stack")\n' if exact else ""
+    arrays = _CONSTRUCTORS if constructors else ""
+    heap = "end = _ebss;\n" if constructors else ""
+    return f"""/* {place.board}, target {place.target}: made by tinykit from its board table.{longer} */
 ENTRY(Reset_Handler)
 
 MEMORY
 {{
-  FLASH (rx) : ORIGIN = 0x{place.flash.base:08x}, LENGTH = 0x{_GENEROUS:x} /* really 0x{place.flash.size:x} */
-  RAM (rwx) : ORIGIN = 0x{place.ram.base:08x}, LENGTH = 0x{_GENEROUS:x} /* really 0x{place.ram.size:x} */
+  FLASH (rx) : ORIGIN = 0x{place.flash.base:08x}, LENGTH = 0x{flash:x} /* really 0x{place.flash.size:x} */
+  RAM (rwx) : ORIGIN = 0x{place.ram.base:08x}, LENGTH = 0x{ram:x} /* really 0x{place.ram.size:x} */
 }}
 
 _estack = 0x{place.stack_top:08x};
@@ -86,7 +100,7 @@ SECTIONS
   .isr_vector : {{ KEEP(*(.isr_vector)) }} > FLASH
   .text : {{ *(.text .text.*) }} > FLASH
   .rodata : {{ *(.rodata .rodata.*) . = ALIGN(4); }} > FLASH
-  .arena (NOLOAD) : {{ . = ALIGN(16); _arena = .; *(.bss.tk_arena) _arena_end = .; }} > RAM
+{arrays}  .arena (NOLOAD) : {{ . = ALIGN(16); _arena = .; *(.bss.tk_arena) _arena_end = .; }} > RAM
   .data : {{ . = ALIGN(4); _sdata = .; *(.data .data.*) . = ALIGN(4); _edata = .; }} > RAM AT > FLASH
   _sidata = LOADADDR(.data);
   .bss (NOLOAD) : {{ . = ALIGN(4); _sbss = .; *(.bss .bss.*) *(COMMON) . = ALIGN(4); _ebss = .; }} > RAM
@@ -96,4 +110,4 @@ SECTIONS
 ASSERT(ADDR(.isr_vector) == ORIGIN(FLASH), "tinykit: the vectors are not at the start of the flash")
 ASSERT(SIZEOF(.isr_vector) == 16, "tinykit: startup.c is missing or its vector table was dropped")
 ASSERT(_estack % 8 == 0, "tinykit: the stack is not aligned to 8 bytes")
-"""
+{heap}{room}"""

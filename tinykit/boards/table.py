@@ -1,7 +1,7 @@
 """The board table: core, clock, memory, what a target's core takes of it, and where each figure comes from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
@@ -92,6 +92,7 @@ class Board:
         uart: the line to the host, None for the host itself.
         reserves: by target ('arduino', 'bare'); the first is the default target.
         sources: where the figures come from.
+        called: its name elsewhere: 'platformio' (platform and id), 'mbed', 'zephyr'; none for the host.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Board:
     uart: Uart | None
     reserves: Mapping[str, Reserve]
     sources: Mapping[str, str]
+    called: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def flash_bytes(self) -> int | None:
@@ -166,6 +168,7 @@ def _board(name: str, entry: Mapping[str, Any]) -> Board:
         uart=_uart(entry["uart"]) if entry["uart"] else None,
         reserves=MappingProxyType({target: Reserve(**row) for target, row in entry["reserve"].items()}),
         sources=MappingProxyType(dict(entry["sources"])),
+        called=MappingProxyType(dict(entry.get("called", {}))),
     )
 
 

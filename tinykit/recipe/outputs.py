@@ -143,6 +143,7 @@ def finish(model: keras.Model, context: StepContext, rundir: RunDir, *, rows: Se
     checked.counts += engine.counts
     layers = _layers(deployed, engine, written)
     arena = _write(rundir.path, deployed, written, checked, golden, engine, layers)
+    atomic.write_json(rundir.path / "classes.json", list(context.dataset.class_names))
     material |= {"layers": layers, **_material(deployed, removed, checked, arena, engine, written)}
     metrics = _metrics(deployed, tflite, checked)
     merge(metrics, engine.metrics)

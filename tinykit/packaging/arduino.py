@@ -1,0 +1,46 @@
+"""An Arduino library with example sketches."""
+
+from tinykit.packaging.package import Package
+from tinykit.packaging.tflm import ARDUINO_LIBRARY
+
+SKETCHES = {"SerialInfer": "apps/serial_infer.jinja", "SelfTest": "apps/self_test.jinja"}
+"""Example -> template. The same text is C99 and C++14: the other targets compile it as C."""
+
+_HEADERS = {"SerialInfer": ("tk_text.h",), "SelfTest": ("tk_text.h", "tk_stack.h")}
+
+
+def files(package: Package) -> dict[str, str | bytes]:
+    """An Arduino library: `<Name>Net/`, and the same as a ZIP for Sketch > Include Library > Add .ZIP Library.
+
+    Example: python -m tinykit.deploy --workdir runs/digits --target arduino --board nano33ble
+    """
+    found: dict[str, str | bytes] = {
+        "library.properties": package.render(
+            "arduino/library.properties.jinja", version=_version(), sentence=_sentence(package), tflm_library=ARDUINO_LIBRARY.name
+        ),
+        "keywords.txt": package.render("arduino/keywords.txt.jinja"),
+        "README.md": package.render("arduino/README.md.jinja"),
+    }
+    found |= {f"src/{path}": text for path, text in package.library_files().items()}
+    found |= {f"examples/{path}": text for path, text in sketches(package).items()}
+    return {f"{package.library}/{path}": text for path, text in found.items()}
+
+
+def sketches(package: Package) -> dict[str, str | bytes]:
+    """The example sketches, each a folder that compiles on its own beside the library."""
+    found: dict[str, str | bytes] = {}
+    for sketch, template in SKETCHES.items():
+        found[f"{sketch}/{sketch}.ino"] = package.render(template)
+        found[f"{sketch}/tk_port.h"] = package.plain("arduino/tk_port.h")
+        found |= {f"{sketch}/{header}": package.plain(f"apps/{header}") for header in _HEADERS[sketch]}
+    return found
+
+
+def _version() -> str:
+    import tinykit
+
+    return ".".join(tinykit.__version__.split(".")[:3])
+
+
+def _sentence(package: Package) -> str:
+    return f"The neural network '{package.values()['title']}' for microcontrollers."
