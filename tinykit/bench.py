@@ -1,13 +1,19 @@
-"""Benchmarks a .tflite on emulated boards: instructions, cycles, RAM and flash, layer by layer.
+"""Benchmarks a .tflite on emulated boards, layer by layer; or on one board through a serial port, real or emulated.
 
 Examples:
   python -m tinykit.bench --model model.tflite
   python -m tinykit.bench --model model.tflite --board nano33ble --board disco_f746ng --out build
   python -m tinykit.bench --model model.tflite --compare build/nano33ble
+  python -m tinykit.bench --workdir runs/digits --board nucleo_l4r5zi --port /dev/ttyACM0 --flash --out build
+  python -m tinykit.bench --model kws.tflite --board nano33ble --port emulated --data kws.npz --limit 200
+  python -m tinykit.bench --model kws.tflite --board nano33ble --mlperf kws01 --serve
 
 With --out the artefacts of every board are kept in DIR/<board>; --compare takes such a folder, or one that
 `python -m tinykit.compile` wrote, and shows what changed. Instructions are counted exactly on the emulated board;
 cycles are a model of a Cortex-M4 without wait states. Exit codes as those of compile.
+
+With --port the board's firmware is asked instead (docs/hardware.md): golden vectors byte for byte, the board's own counter, a
+data split streamed through the port. --serve makes an emulated board a pseudo-terminal for other programs.
 """
 
 import csv
@@ -26,6 +32,7 @@ from tinykit.cli import expect_flags, run_program
 from tinykit.compile import define_engine_flags
 from tinykit.engine.goal import BALANCED
 from tinykit.errors import BudgetError, DataError, ParityError
+from tinykit.hardware import shell
 
 FLAGS = flags.FLAGS
 TOTALS = ("instructions", "cycles", "macs")
@@ -154,7 +161,7 @@ def _summary(report: Mapping[str, Any], before: Mapping[str, Any] | None) -> lis
 
 def define_flags() -> None:
     """Declares this program's flags."""
-    flags.DEFINE_string("model", None, "The .tflite file.")
+    flags.DEFINE_string("model", None, "The .tflite file. Default: model.tflite of --workdir.")
     flags.DEFINE_multi_string("board", [DEFAULT_BOARD], f"Board to emulate, may be repeated: {', '.join(firmware_boards())}.")
     flags.DEFINE_string("out", None, "Keeps what is built in DIR/<board>. Default: a temporary folder.")
     flags.DEFINE_string("compare", None, "Folder of an earlier result to compare with.")
@@ -162,10 +169,18 @@ def define_flags() -> None:
     define_engine_flags()
     flags.DEFINE_bool("simplify", True, "Removes, exactly, what cannot influence a result; --no-simplify keeps it.")
     flags.DEFINE_integer("samples", 2, "Inputs to verify with before anything is shown.", lower_bound=1, upper_bound=100_000)
+    shell.define_flags()
 
 
 def _work(argv: Sequence[str]) -> None:
-    expect_flags(argv, ("model",))
+    expect_flags(argv, () if FLAGS.workdir else ("model",))
+    if shell.wanted():
+        shell.work()
+        return
+    _emulate()
+
+
+def _emulate() -> None:
     before = read_benchmark(Path(FLAGS.compare)) if FLAGS.compare else None
     with tempfile.TemporaryDirectory(prefix="tinykit-bench-") as temporary:
         results = bench(Path(FLAGS.model), list(dict.fromkeys(FLAGS.board)), Path(FLAGS.out or temporary), toolchain=FLAGS.toolchain,

@@ -5,8 +5,9 @@ Examples:
   python -m tinykit.compile --model model.tflite --board disco_f746ng --out build --toolchain zig --name wakeword
   python -m tinykit.compile --model model.tflite --board nano33ble --out build --no-simplify --samples 64
 
-DIR then holds engine/ (C99 sources for any project), firmware.elf (the bench image, as it would be flashed), report.json,
-layers.csv and arena.json. Exit codes: 0 done, 2 bad input, 3 it does not fit the board, 4 a byte differs from the reference.
+DIR then holds engine/ (C99 sources for any project), firmware.elf (the bench image, as it would be flashed), monitor.elf (the one
+that talks over the serial line, see `python -m tinykit.bench --port`), report.json, layers.csv and arena.json.
+Exit codes: 0 done, 2 bad input, 3 it does not fit the board, 4 a byte differs from the reference.
 """
 
 import dataclasses
@@ -79,9 +80,12 @@ def compile_model(
     level: str | None = None,
     samples: int = 16,
     seed: int = 0,
+    task: str | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, object]:
     """Compiles a `.tflite` file; returns what report.json holds.
+
+    `task`: the MLPerf Tiny task (kws01, ic01, vww01, ad01) as which monitor.elf answers.
 
     Raises:
         BudgetError: it does not fit the board. What could be built has been written.
@@ -91,6 +95,7 @@ def compile_model(
     from tinykit.boards.artefacts import claimed, write_artefacts
     from tinykit.boards.pipeline import compile_graph, report_json
     from tinykit.boards.toolchain import check_optimize, choose
+    from tinykit.engine.mlperf import check_task
 
     check_name("optimize", optimize, list(GOALS))  # before an earlier result is given up, as all that follows
     if level is not None:
@@ -100,20 +105,13 @@ def compile_model(
     model = read_model(path, simplified)
     log(f"{path.name}: {len(model.graph.ops)} ops; simplifier: {model.summary}")
     prefix = generate.check_name(name) if name else None
+    if task is not None:
+        check_task(task, model.deployed)
     with claimed(out):
         compiled = compile_graph(
-            model.deployed,
-            board,
-            out,
-            name=prefix,
-            toolchain=toolchain,
-            goal=GOALS[optimize],
-            autotune=autotune,
-            level=level,
-            samples=samples,
-            seed=seed,
-            log=log,
-        )
+            model.deployed, board, out, name=prefix, toolchain=toolchain, goal=GOALS[optimize], autotune=autotune, level=level,
+            samples=samples, seed=seed, monitor=True, task=task, log=log,
+        )  # fmt: skip
         report = report_json(compiled, model=path.name, source=model.sha256)
         write_artefacts(compiled, out, report)
     sizes = compiled.build.sizes
@@ -137,20 +135,12 @@ def compile_model(
 
 def define_engine_flags() -> None:
     """Declares the flags that decide how an engine is made."""
-    flags.DEFINE_enum(
-        "optimize",
-        BALANCED.name,
-        list(GOALS),
-        ("speed: quick kernels wherever the board's RAM has room; balanced: at most 1 kB of RAM more for them; size: the least flash."),
-    )
-    flags.DEFINE_bool(
-        "autotune",
-        False,
-        ("Counts every variant of every kernel on the emulated board instead of estimating it; counts are kept in the cache."),
-    )
-    flags.DEFINE_string("compiler_level", None, (
-        "The compiler's level, -O0 to -O3, -Os, -Oz or -Og. Default: gcc -O3, zig -Os; size: -Os, speed: -O3 for both."
-    ))  # fmt: skip
+    goals = "speed: quick kernels wherever the board's RAM has room; balanced: at most 1 kB of RAM more for them; size: the least flash."
+    tuned = "Counts every variant of every kernel on the emulated board instead of estimating it; counts are kept in the cache."
+    level = "The compiler's level, -O0 to -O3, -Os, -Oz or -Og. Default: gcc -O3, zig -Os; size: -Os, speed: -O3 for both."
+    flags.DEFINE_enum("optimize", BALANCED.name, list(GOALS), goals)
+    flags.DEFINE_bool("autotune", False, tuned)
+    flags.DEFINE_string("compiler_level", None, level)
 
 
 def define_flags() -> None:
@@ -161,6 +151,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("toolchain", None, ["gcc", "zig"], "Compiler. Default: arm-none-eabi-gcc where it is installed, else ziglang.")
     define_engine_flags()
     flags.DEFINE_string("name", None, "Prefix of the C names. Default: the file's name.")
+    flags.DEFINE_string("mlperf", None, "MLPerf Tiny task as which monitor.elf answers: kws01, ic01, vww01 or ad01.")
     flags.DEFINE_bool("simplify", True, "Removes, exactly, what cannot influence a result; --no-simplify keeps it.")
     flags.DEFINE_integer("samples", 16, "Random inputs to verify with.", lower_bound=1, upper_bound=100_000)
     flags.DEFINE_integer("seed", 0, "Seed of these inputs.", lower_bound=0)
@@ -171,7 +162,7 @@ def _work(argv: Sequence[str]) -> None:
     compile_model(
         Path(FLAGS.model), FLAGS.board, Path(FLAGS.out), simplified=FLAGS.simplify, name=FLAGS.name,
         toolchain=FLAGS.toolchain, optimize=FLAGS.optimize, autotune=FLAGS.autotune, level=FLAGS.compiler_level,
-        samples=FLAGS.samples, seed=FLAGS.seed,
+        samples=FLAGS.samples, seed=FLAGS.seed, task=FLAGS.mlperf,
         log=lambda line: print(line, flush=True),
     )  # fmt: skip
 

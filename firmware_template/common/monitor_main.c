@@ -6,28 +6,15 @@
  */
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
+#include "monitor_data.h"
+#include "monitor_text.h"
 #include "tk_model.h"
 #include "tk_port.h"
 
 #define COMMAND_SIZE 80
-#define BYTES_A_LINE 8
 #define DEFAULT_WARMUPS 10
 
-/* What "results" shows is (output - zero) * scale; a generated header that says nothing has a softmax, whose scale is 1/256. */
-#ifndef TK_RESULT_ZERO
-#define TK_RESULT_ZERO (-128)
-#endif
-#ifndef TK_RESULT_SCALE_Q24
-#define TK_RESULT_SCALE_Q24 0x10000
-#endif
-/* Of a packed output: bits of a result, the first in the lowest ones; how many there are; what is added to each. */
-#ifndef TK_RESULT_BITS
-#define TK_RESULT_BITS 8
-#define TK_RESULT_COUNT TK_OUTPUT_SIZE
-#define TK_RESULT_LOW 0
-#endif
 /* The name by which MLPerf Tiny's runner chooses its script: kws01, vww01, ad01, ic01. */
 #ifndef TK_MLPERF_MODEL
 #define TK_MLPERF_MODEL TK_MODEL_NAME
@@ -35,13 +22,8 @@
 
 __attribute__((aligned(16), section(".bss.tk_arena"))) uint8_t tk_arena[TK_ARENA_SIZE];
 
-/* A buffer of its own: invoke may overwrite the arena's input, and every inference of `infer` starts from the same one. */
-static uint8_t input[TK_INPUT_SIZE];
-static uint8_t output[TK_OUTPUT_SIZE];
-static uint32_t load_size, load_count; /* of `db load`: bytes announced, bytes received */
 static uint32_t has_output;
 static uint32_t inference_cycles;
-static char *rest; /* what of the command is not read yet */
 
 extern uint32_t _estack[], _stack_limit[], _sdata[], _edata[], _sbss[], _ebss[];
 
@@ -49,108 +31,13 @@ void tk_main(void);
 void HardFault_Handler(void);
 void tk_report_fault(uint32_t pc, uint32_t lr);
 
-/* ---- output ---- */
-
-static void put_text(const char *text)
-{
-    while (*text)
-        tk_port_putc((uint8_t)*text++);
-}
-
-static void put_end(const char *text)
-{
-    put_text(text);
-    put_text("\r\n");
-}
-
-static void put_number(uint32_t value)
-{
-    char digits[11];
-    char *p = digits + sizeof digits - 1;
-    *p = 0;
-    do {
-        *--p = (char)('0' + value % 10);
-        value /= 10;
-    } while (value);
-    put_text(p);
-}
-
-static void put_hex(uint32_t value, int digits)
-{
-    while (digits-- > 0)
-        tk_port_putc((uint8_t)"0123456789abcdef"[value >> 4 * digits & 15]);
-}
-
 static void put_hex_word(const char *label, uint32_t value)
 {
     put_text(label);
     put_hex(value, 8);
 }
 
-static void put_thousandths(int32_t value)
-{
-    if (value < 0)
-        tk_port_putc('-');
-    const uint32_t size = value < 0 ? 0u - (uint32_t)value : (uint32_t)value;
-    put_number(size / 1000);
-    tk_port_putc('.');
-    for (uint32_t place = 100; place > 0; place /= 10)
-        tk_port_putc((uint8_t)('0' + size / place % 10));
-}
-
-/* label number tail CR LF */
-static void put_line(const char *label, uint32_t value, const char *tail)
-{
-    put_text(label);
-    put_number(value);
-    put_end(tail);
-}
-
 static void put_lap(void) { put_line("m-lap-us-", tk_port_microseconds(), ""); }
-
-/* ---- input ---- */
-
-/* The next word of the command, "" if there is none. */
-static const char *next_word(void)
-{
-    while (*rest == ' ')
-        rest++;
-    char *word = rest;
-    while (*rest && *rest != ' ')
-        rest++;
-    if (*rest)
-        *rest++ = 0;
-    return word;
-}
-
-static int same(const char *a, const char *b)
-{
-    while (*a && *a == *b) {
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
-
-/* Reads a decimal number below 10^9; 0 if `word` is none. */
-static int read_number(const char *word, uint32_t *value)
-{
-    uint32_t sum = 0;
-    int digits = 0;
-    for (; *word >= '0' && *word <= '9' && digits < 9; word++, digits++)
-        sum = 10 * sum + (uint32_t)(*word - '0');
-    *value = sum;
-    return digits > 0 && *word == 0;
-}
-
-/* The value of a hexadecimal digit, -1 if `c` is none. */
-static int read_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 32);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 /* ---- commands ---- */
 
@@ -162,94 +49,16 @@ static void command_profile(void)
     put_end("m-model-[" TK_MLPERF_MODEL "]");
 }
 
-static void db_load(void)
-{
-    uint32_t size;
-    load_size = load_count = 0;
-    if (!read_number(next_word(), &size) || size == 0 || size > TK_INPUT_SIZE) {
-        put_line("e-[db load: expected a number of bytes from 1 to ", TK_INPUT_SIZE, "]");
-        return;
-    }
-    memset(input, 0, sizeof input);
-    load_size = size;
-    put_line("m-[Expecting ", size, " bytes]");
-}
-
-static void db_print(void)
-{
-    for (uint32_t i = 0; i < load_count; i++) {
-        if (i % BYTES_A_LINE == 0)
-            put_text(i ? "\r\nm-buffer" : "m-buffer");
-        tk_port_putc('-');
-        put_hex(input[i], 2);
-    }
-    put_end("");
-}
-
-static void db_bytes(const char *hex)
-{
-    for (; *hex; hex += 2) {
-        const int high = read_digit(hex[0]);
-        const int low = high < 0 ? -1 : read_digit(hex[1]);
-        if (low < 0) {
-            put_end("e-[db: expected pairs of hexadecimal digits]");
-            return;
-        }
-        if (load_count == load_size) {
-            put_line("e-[db: more bytes than the announced ", load_size, "]");
-            return;
-        }
-        input[load_count++] = (uint8_t)(high << 4 | low);
-        if (load_count == load_size)
-            put_end("m-load-done");
-    }
-}
-
-static void command_db(void)
-{
-    const char *word = next_word();
-    if (same(word, "load"))
-        db_load();
-    else if (same(word, "print"))
-        db_print();
-    else if (*word)
-        db_bytes(word);
-    else
-        put_end("e-[db: expected load, print or bytes]");
-}
-
 /* Inferences from what `db` loaded; the copy into the arena is part of each. */
 static void run(uint32_t inferences)
 {
     while (inferences-- > 0) {
-        tk_model_load(tk_arena, input);
+        tk_model_load(tk_arena, tk_monitor_input);
         const uint32_t start = tk_port_cycles();
         tk_model_invoke(tk_arena);
         inference_cycles = tk_port_cycles() - start;
         (void)tk_port_microseconds(); /* it must not miss 2^32 cycles */
     }
-}
-
-static int32_t result(uint32_t i)
-{
-#if TK_RESULT_BITS == 8
-    return (int8_t)output[i];
-#else
-    const uint32_t place = i * TK_RESULT_BITS;
-    return ((output[place / 8] >> (place % 8)) & ((1 << TK_RESULT_BITS) - 1)) + (TK_RESULT_LOW);
-#endif
-}
-
-static void put_results(void)
-{
-    put_text("m-results-[");
-    for (uint32_t i = 0; i < TK_RESULT_COUNT; i++) {
-        const int64_t scaled = (int64_t)(result(i) - (TK_RESULT_ZERO)) * (TK_RESULT_SCALE_Q24) * 1000;
-        if (i)
-            tk_port_putc(',');
-        put_thousandths((int32_t)((scaled + (1 << 23)) >> 24));
-    }
-    put_end("]");
 }
 
 static void command_infer(void)
@@ -273,7 +82,7 @@ static void command_infer(void)
     run(inferences);
     put_lap();
     put_end("m-infer-done");
-    tk_model_store(tk_arena, output);
+    tk_model_store(tk_arena, tk_monitor_output);
     has_output = 1;
     put_results();
 }
@@ -297,7 +106,7 @@ static void command_output(void)
         return;
     put_text("m-x-out-[");
     for (uint32_t i = 0; i < TK_OUTPUT_SIZE; i++)
-        put_hex(output[i], 2);
+        put_hex(tk_monitor_output[i], 2);
     put_end("]");
 }
 
@@ -307,9 +116,9 @@ static void command_self_test(void)
     uint32_t differences = 0;
     tk_model_load(tk_arena, tk_selftest_input);
     tk_model_invoke(tk_arena);
-    tk_model_store(tk_arena, output);
+    tk_model_store(tk_arena, tk_monitor_output);
     for (uint32_t i = 0; i < TK_OUTPUT_SIZE; i++)
-        differences += output[i] != tk_selftest_output[i];
+        differences += tk_monitor_output[i] != tk_selftest_output[i];
     has_output = 1;
     put_line("m-x-self-[", differences, "]");
 }
@@ -333,6 +142,19 @@ static void command_ram(void)
     put_text("m-x-ram-[");
     put_number((uint32_t)((uintptr_t)_edata - (uintptr_t)_sdata + (uintptr_t)_ebss - (uintptr_t)_sbss));
     put_line(",", TK_ARENA_SIZE, "]");
+}
+
+/* Bytes that `db load` takes for one inference and what they are, bytes of the stored input and of the output, core clock in Hz. */
+static void command_info(void)
+{
+    put_text("m-x-info-[" TK_MODEL_NAME ",");
+    put_text(TK_WIRE_KIND);
+    static const uint32_t figures[] = {TK_WIRE_SIZE, TK_INPUT_SIZE, TK_OUTPUT_SIZE, TK_CPU_HZ};
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+        tk_port_putc(',');
+        put_number(figures[i]);
+    }
+    put_end("]");
 }
 
 /* Core cycles of the last inference, without the copy of its input. */
@@ -369,6 +191,8 @@ static void command_ldrd(void)
 }
 #endif
 
+static void command_help(void);
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -384,17 +208,29 @@ static const struct {
     {"x-stack", command_stack},
     {"x-ram", command_ram},
     {"x-cyc", command_cycles},
+    {"x-info", command_info},
+    {"help", command_help},
 #ifdef TK_TEST_HOOKS
     {"x-poke", command_poke},
     {"x-ldrd", command_ldrd},
 #endif
 };
 
+static void command_help(void)
+{
+    put_text("m-help-[");
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        put_text(i ? " " : "");
+        put_text(commands[i].name);
+    }
+    put_end("]");
+}
+
 /* ---- the loop ---- */
 
 static void dispatch(char *line)
 {
-    rest = line;
+    start_words(line);
     const char *word = next_word();
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         if (same(word, commands[i].name)) {

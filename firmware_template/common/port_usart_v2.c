@@ -26,10 +26,12 @@ void tk_port_putc(uint8_t byte)
 
 uint8_t tk_port_getc(void)
 {
-    uint32_t status;
-    while (!((status = ISR) & ISR_RXNE)) {
+    for (;;) {
+        const uint32_t status = ISR;
+        if (status & ISR_ORE)
+            ICR = ISR_ORE; /* bytes are lost; the monitor answers that command with an error */
+        if (status & ISR_RXNE)
+            break;
     }
-    if (status & ISR_ORE)
-        ICR = ISR_ORE; /* bytes are lost; the monitor answers that command with an error */
     return (uint8_t)RDR;
 }

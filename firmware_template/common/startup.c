@@ -22,6 +22,9 @@ __attribute__((section(".isr_vector"), used)) void (*const tk_vectors[4])(void) 
 __attribute__((naked, used)) void Reset_Handler(void)
 {
     __asm volatile(
+#ifdef TK_STACK_PAINT /* the monitor's: a bootloader may have left an interrupt enabled, and we have no handlers */
+        "cpsid i \n"
+#endif
         "ldr r0, =0xE000ED08 \n" /* SCB->VTOR */
         "ldr r1, =tk_vectors \n"
         "str r1, [r0]        \n"

@@ -159,9 +159,12 @@ def _write(folder: Path, sources: Mapping[str, str], board: Board, place: Layout
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     names = ["startup.c", "runtime.c", f"{kind}_main.c"]
-    names += ["port.c", f"port_{board.uart.driver}.c"] if kind == "monitor" and board.uart else []
+    headers = ["runtime/string.h"]
+    if kind == "monitor" and board.uart is not None:
+        names += ["monitor_data.c", "monitor_text.c", "port.c", f"port_{board.uart.driver}.c"]
+        headers += ["monitor_data.h", "monitor_text.h", "tk_port.h"]
     shared = template_folder()
-    for name in (*names, "runtime/string.h", *(["tk_port.h"] if kind == "monitor" else [])):
+    for name in (*names, *headers):
         file = folder / "common" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(shared / name, file)

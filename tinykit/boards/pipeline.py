@@ -14,6 +14,7 @@ from tinykit.boards.emulator import EmulatedBoard
 from tinykit.boards.firmware import Build, build_firmware
 from tinykit.boards.image import Image
 from tinykit.boards.linker import STACK_BYTES
+from tinykit.boards.monitor import Monitor, build_monitor, monitor_json
 from tinykit.boards.profiling import CallProfile, StackOverflow
 from tinykit.boards.table import Board, Budget
 from tinykit.boards.toolchain import Toolchain, check_optimize, choose
@@ -23,6 +24,7 @@ from tinykit.engine.generate import Engine, build_engine
 from tinykit.engine.goal import BALANCED, Goal
 from tinykit.engine.lower import executed
 from tinykit.engine.memory import Samples, as_samples, inputs_of, outputs_of, pack, random_samples
+from tinykit.engine.mlperf import check_task
 from tinykit.engine.select import Preference
 from tinykit.engine.selftest import firmware_header, selftest_header, selftest_source
 from tinykit.errors import BudgetError, ParityError
@@ -50,6 +52,7 @@ class Compiled:
         verification: the comparison with the reference executor, and the counts of the first inference.
         budget: what it may take.
         vector: the input of the self-test, one sample of every input by name.
+        monitor: what became of monitor.elf, None where it was not wanted.
     """
 
     engine: Engine
@@ -58,6 +61,7 @@ class Compiled:
     verification: Verification
     budget: Budget
     vector: Samples
+    monitor: Monitor | None = None
 
     @property
     def stack(self) -> int:
@@ -133,12 +137,12 @@ def _vector(engine: Engine, samples: Samples) -> tuple[bytes, bytes]:
     return pack(inputs_of(graph), first, 0), pack(outputs_of(graph), truth, 0)
 
 
-def firmware_sources(engine: Engine, samples: Samples) -> dict[str, str]:
-    """What the firmware's build needs of the network."""
+def firmware_sources(engine: Engine, samples: Samples, task: str | None = None) -> dict[str, str]:
+    """What the firmware's build needs of the network; `task`: the MLPerf Tiny task as which the monitor answers."""
     given, expected = _vector(engine, samples)
     return {
         **engine.files,
-        "tk_model.h": firmware_header(engine.name, outputs_of(engine.graph)[0]),
+        "tk_model.h": firmware_header(engine.name, inputs_of(engine.graph)[0], outputs_of(engine.graph)[0], task),
         "tk_selftest.h": selftest_header("tk", given, expected),
         "tk_selftest.c": selftest_source("tk", given, expected),
     }
@@ -167,6 +171,8 @@ def compile_graph(
     samples: int = DEFAULT_SAMPLES,
     seed: int = 0,
     parity_error: bool = True,
+    monitor: bool = False,
+    task: str | None = None,
     log: Callable[[str], None] = _silent,
     progress: Callable[[int, int], None] = _no_progress,
 ) -> Compiled:
@@ -181,14 +187,18 @@ def compile_graph(
         autotune: every variant of every kernel is counted on the emulated board, instead of estimated.
         level: the compiler's, one of toolchain.OPTIMIZE_LEVELS; default: the goal's, see LEVELS.
         parity_error: False leaves a difference to the caller, who finds it in `Compiled.verification`.
+        monitor: builds `out`/monitor.elf too, where it fits.
+        task: the MLPerf Tiny task as which the monitor answers; default: under the network's own name.
 
     Raises:
         BudgetError: it cannot be linked into the board's memory. A budget that is smaller than the memory is judged by
             `Compiled.problems`, when everything is known.
         ParityError: a byte differs from the reference executor.
         ModelError: the engine has no kernel for an op.
-        ConfigError: no such toolchain or optimisation level.
+        ConfigError: no such toolchain or optimisation level, or a task that the network cannot do.
     """
+    if task is not None:
+        check_task(task, graph)
     tools = choose(toolchain)
     level = check_optimize(LEVELS[goal.name][tools.name] if level is None else level)
     vectors = random_samples(graph, samples, seed) if inputs is None else as_samples(graph, inputs)
@@ -217,7 +227,19 @@ def compile_graph(
     if verification.mismatches and parity_error:
         raise ParityError(f"{build.elf.name}: {verification.mismatches} elements differ; first: {verification.first}")
     first = {name: values[:1] for name, values in vectors.items()}
-    return Compiled(engine, board, build, verification, budget or board.budget(), first)
+    told = _monitor(engine, board, out, first, tools, level, verification.stack, task, log) if monitor else None
+    return Compiled(engine, board, build, verification, budget or board.budget(), first, told)
+
+
+def _monitor(
+    engine: Engine, board: Board, out: Path, vector: Samples, tools: Toolchain, level: str, stack: int, task: str | None,
+    log: Callable[[str], None],
+) -> Monitor:  # fmt: skip
+    sources = firmware_sources(engine, vector, task)
+    monitor = build_monitor(sources, board, out, toolchain=tools, optimize=level, stack=stack)
+    if monitor.problem is not None:
+        log(f"no monitor.elf: {monitor.problem}")
+    return monitor
 
 
 def _build_and_verify(
@@ -300,6 +322,7 @@ def report_json(compiled: Compiled, *, model: str, source: str) -> dict[str, Any
         "cycle_bracket": None if run is None or run.cycle_bracket is None else list(run.cycle_bracket),
         "instruction_classes": None if run is None else dict(run.histogram),
         "functions": None if run is None else {name: {"instructions": i, "cycles": c} for name, (i, c) in run.functions.items()},
+        "monitor": monitor_json(compiled.monitor),
         "budget": {"flash": compiled.budget.flash, "ram": compiled.budget.ram},
         "budget_met": not compiled.problems(),
         "toolchain": {"name": build.toolchain, "compiler": build.compiler, "flags": list(build.flags)},

@@ -1,12 +1,13 @@
 """One conversation with every device: a board on a serial port, QEMU, an emulated board in this process."""
 
 import importlib
+import os
 import re
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from tinykit.errors import ConfigError, TinykitError
+from tinykit.boards.answers import Inference, Info, fault_text, laps, parse_info, scores, shown
+from tinykit.errors import ConfigError, TinykitError, one_line
 
 BAUD = 115200
 TIMEOUT_SECONDS = 10.0
@@ -15,21 +16,14 @@ _CHUNK = 31
 _POLL_SECONDS = 0.1
 _LONGEST_LINE = 1 << 20
 """`m-results` has some six characters for each byte of output: enough for 160 KiB of it."""
-
-_FAULTS = {
-    1 << 0: "instruction fetch where execution is forbidden",
-    1 << 1: "data access that is forbidden",
-    1 << 8: "instruction fetch from no memory",
-    1 << 9: "data access to no memory, at bfar",
-    1 << 10: "data access to no memory, some instructions earlier",
-    1 << 12: "exception frame pushed to no memory: stack overflow?",
-    1 << 16: "undefined instruction",
-    1 << 17: "jump to an even address",
-    1 << 19: "floating-point instruction with the FPU off",
-    1 << 24: "unaligned access by an instruction that needs alignment",
-    1 << 25: "division by zero",
-}
-"""Bits of Arm's Configurable Fault Status Register."""
+_LONGEST_ANSWER = 4 << 20
+"""Characters of all lines of an answer: `db print` has three for each byte of input, enough for a megabyte of it."""
+_MOST_BEFORE = 1 << 16
+"""Characters that a device may have sent before it answers the first command."""
+_PATIENCE = 30
+"""Times the timeout: what a device that is never silent, and never done either, is given for one answer."""
+_NAME = 64
+"""Characters of a name that are looked at."""
 
 
 class DeviceError(TinykitError):
@@ -76,21 +70,8 @@ class BoardStream:
         return len(data)
 
 
-@dataclass(frozen=True)
-class Inference:
-    """Answer to `infer`.
-
-    Attributes:
-        microseconds: of all inferences together, by the device's own clock.
-        results: the scores as the device printed them, to three decimals.
-    """
-
-    microseconds: int
-    results: tuple[float, ...]
-
-
 class Device:
-    """A device that runs the monitor image.
+    """A device that runs the monitor image. What it says is not trusted: lines and answers are bounded, numbers are checked.
 
     Args:
         stream: bytes to and from it.
@@ -104,32 +85,67 @@ class Device:
         self._timeout = timeout
         self._unread = b""
 
+    def close(self) -> None:
+        """Gives the port back, where the stream is one."""
+        close = getattr(self._stream, "close", None)
+        if close is not None:
+            close()
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that the device may be silent."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._timeout = seconds
+
     def wait_ready(self) -> list[str]:
         """Lines up to the first `m-ready`: after a reset, the banner."""
         return self._answer("reset")
 
     def synchronise(self) -> None:
-        """Brings a device that is somewhere in a conversation to the start of a command."""
-        self._stream.write(b"%")
-        self._lines_to_ready("%")
-        deadline = time.monotonic() + 2 * _POLL_SECONDS
-        while time.monotonic() < deadline:
-            if self._stream.read(4096):
-                deadline = time.monotonic() + 2 * _POLL_SECONDS
-        self._unread = b""
+        """Brings a device that is somewhere in a conversation, or just starting, to the start of a command.
+
+        A word that it cannot know is sent, and the error that repeats this word marks the place from which on answers belong to questions.
+        """
+        word = f"sync-{os.urandom(4).hex()}"
+        self._send(f"%{word}%".encode("ascii"))
+        left, found = _MOST_BEFORE, False
+        while not found:
+            lines = self._lines_to_ready("reset", left)
+            left -= sum(map(len, lines)) + len("m-ready")
+            found = any(word in line for line in lines)
 
     def command(self, text: str) -> list[str]:
         """Sends `text` and returns the lines of the answer, without the last, `m-ready`."""
-        self._stream.write(text.encode("ascii") + b"%")
+        self._send(text.encode("ascii") + b"%")
         return self._answer(text)
 
     def name(self) -> str:
         """The board's name."""
-        return self._bracket("name", "m-name-dut-[")
+        return one_line(self._bracket("name", "m-name-dut-["), _NAME)
 
     def model(self) -> str:
         """The model's name."""
-        return self._bracket("profile", "m-model-[")
+        return one_line(self._bracket("profile", "m-model-["), _NAME)
+
+    def info(self) -> Info:
+        """What the firmware's network is like."""
+        text = self._bracket("x-info", "m-x-info-[")
+        try:
+            return parse_info(text)
+        except ValueError:
+            raise DeviceError(f"x-info: expected name, form of the input and four numbers, got {one_line(text)!r}") from None
+
+    def timestamp(self) -> int:
+        """Microseconds by the device's own clock, modulo 2^32."""
+        answer = self.command("timestamp")
+        try:
+            (time_us,) = laps(answer)
+        except ValueError:
+            raise DeviceError(f"timestamp: expected a time, got {shown(answer)}") from None
+        return time_us
 
     def load(self, data: bytes) -> None:
         """Sends the network's input: all inputs, one behind the other."""
@@ -137,26 +153,25 @@ class Device:
         for start in range(0, len(data), _CHUNK):
             answer = self.command("db " + data[start : start + _CHUNK].hex())
         if "m-load-done" not in answer:
-            raise DeviceError(f"db load {len(data)}: expected m-load-done after the last byte, got {_shown(answer)}")
+            raise DeviceError(f"db load {len(data)}: expected m-load-done after the last byte, got {shown(answer)}")
 
     def infer(self, inferences: int = 1, warmups: int = 0) -> Inference:
         """Runs the network on what was loaded, `warmups` times untimed and `inferences` times timed."""
         command = f"infer {inferences} {warmups}"
         answer = self.command(command)
-        laps = [line.removeprefix("m-lap-us-") for line in answer if line.startswith("m-lap-us-")]
         try:
-            first, last = (int(lap) for lap in laps)
-            return Inference((last - first) % (1 << 32), _scores(answer))
+            first, last = laps(answer)
+            return Inference((last - first) % (1 << 32), scores(answer))
         except ValueError:
-            raise DeviceError(f"{command}: expected two times and the scores, got {_shown(answer)}") from None
+            raise DeviceError(f"{command}: expected two times and the scores, got {shown(answer)}") from None
 
     def results(self) -> tuple[float, ...]:
         """The last inference's scores."""
         answer = self.command("results")
         try:
-            return _scores(answer)
+            return scores(answer)
         except ValueError:
-            raise DeviceError(f"results: expected scores, got {_shown(answer)}") from None
+            raise DeviceError(f"results: expected scores, got {shown(answer)}") from None
 
     def output(self) -> bytes:
         """The last inference's output, exactly: all outputs, one behind the other."""
@@ -164,7 +179,7 @@ class Device:
         try:
             return bytes.fromhex(text)
         except ValueError:
-            raise DeviceError(f"x-out: expected hexadecimal bytes, got {text!r}") from None
+            raise DeviceError(f"x-out: expected hexadecimal bytes, got {one_line(text)!r}") from None
 
     def self_test(self) -> int:
         """Runs the self-test vector; bytes of its output that are wrong."""
@@ -185,49 +200,90 @@ class Device:
 
     def _numbers(self, command: str, count: int) -> list[int]:
         text = self._bracket(command, f"m-{command}-[")
-        values = [int(part) for part in text.split(",") if part.isdigit()]
-        if len(values) != count:
-            raise DeviceError(f"{command}: expected {count} number(s), got {text!r}")
-        return values
+        if not re.fullmatch(r"\d{1,10}" + r",\d{1,10}" * (count - 1), text, re.ASCII):
+            raise DeviceError(f"{command}: expected {count} number(s), got {one_line(text)!r}")
+        return [int(part) for part in text.split(",")]
 
     def _bracket(self, command: str, prefix: str) -> str:
         answer = self.command(command)
         for line in answer:
             if line.startswith(prefix) and line.endswith("]"):
                 return line[len(prefix) : -1]
-        raise DeviceError(f"{command}: expected a line {prefix}...], got {_shown(answer)}")
+        raise DeviceError(f"{command}: expected a line {prefix}...], got {shown(answer)}")
 
     def _answer(self, command: str) -> list[str]:
         lines = self._lines_to_ready(command)
         for line in lines:
             if line.startswith("e-["):
-                raise DeviceError(f"{command}: the device answered {line}{_fault_text(line)}")
+                raise DeviceError(f"{command}: the device answered {one_line(line)}{fault_text(line)}")
         return lines
 
-    def _lines_to_ready(self, command: str) -> list[str]:
+    def _lines_to_ready(self, command: str, most: int = _LONGEST_ANSWER) -> list[str]:
+        """Lines up to `m-ready`, of at most so many characters together."""
         lines: list[str] = []
+        length, end = 0, time.monotonic() + _PATIENCE * self._timeout
         while True:
             line = self._line(command, lines)
             if line == "m-ready":
                 return lines
+            length += len(line) + 1
+            if length > most or time.monotonic() > end:
+                raise DeviceError(
+                    f"{command}: expected an answer that ends with m-ready, got {length:,} characters without one, last {shown(lines)}; "
+                    "does the device run monitor.elf, at this baud rate?"
+                )
             if line:
                 lines.append(line)
 
     def _line(self, command: str, before: list[str]) -> str:
         deadline = time.monotonic() + self._timeout
+        end = deadline + _PATIENCE * self._timeout
         while b"\n" not in self._unread:
-            received = self._stream.read(4096)
+            received = self._receive()
             self._unread += received
             if received and len(self._unread) < _LONGEST_LINE:
                 deadline = time.monotonic() + self._timeout
-            elif time.monotonic() > deadline or received:
-                got = _shown([*before, *([self._unread[:80].decode(errors="replace")] if self._unread else [])])
+            if b"\n" not in self._unread and (time.monotonic() > min(deadline, end) or len(self._unread) >= _LONGEST_LINE):
+                got = shown([*before, *([self._unread[:80].decode(errors="replace")] if self._unread else [])])
                 raise DeviceError(
                     f"{command}: expected an answer that ends with m-ready, got {got} and then nothing for {self._timeout:g} s; "
                     "does the device run monitor.elf, at this baud rate?"
                 )
         line, _, self._unread = self._unread.partition(b"\n")
         return line.decode(errors="replace").strip()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._stream.read(4096)
+        except OSError as problem:  # pyserial's SerialException is one: the cable was pulled
+            raise DeviceError(f"the device is gone: {one_line(problem)}") from None
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._stream.write(data)
+        except OSError as problem:
+            raise DeviceError(f"the device is gone, or takes nothing: {one_line(problem)}") from None
+
+
+class _Port:
+    """A pyserial port whose `read` returns what is there, instead of waiting until all that was asked for is."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+
+    def read(self, size: int, /) -> bytes:
+        """See Stream.read."""
+        first: bytes = self._port.read(1)
+        return first + self._port.read(min(size - 1, self._port.in_waiting)) if first else b""
+
+    def write(self, data: bytes, /) -> int | None:
+        """See Stream.write."""
+        written: int | None = self._port.write(data)
+        return written
+
+    def close(self) -> None:
+        """Gives the port back."""
+        self._port.close()
 
 
 def open_port(port: str, baud: int = BAUD, timeout: float = TIMEOUT_SECONDS) -> Device:
@@ -242,32 +298,13 @@ def open_port(port: str, baud: int = BAUD, timeout: float = TIMEOUT_SECONDS) -> 
     except ModuleNotFoundError:
         raise ConfigError(f"port {port!r}: serial ports need pyserial; install it: `pip install pyserial`") from None
     try:
-        stream: Stream = serial.Serial(port, baud, timeout=_POLL_SECONDS)
+        stream: Stream = _Port(serial.Serial(port, baud, timeout=_POLL_SECONDS, write_timeout=timeout, exclusive=True))
     except (OSError, ValueError) as problem:  # pyserial's SerialException is an OSError
-        raise DeviceError(f"port {port!r}: cannot be opened: {problem}") from None
+        raise DeviceError(f"port {port!r}: cannot be opened: {one_line(problem)}") from None
     device = Device(stream, timeout)
-    device.synchronise()
+    try:
+        device.synchronise()
+    except DeviceError as problem:
+        device.close()
+        raise DeviceError(f"port {port!r}: {problem}") from None
     return device
-
-
-def _scores(answer: list[str]) -> tuple[float, ...]:
-    """Raises ValueError if there are none in `answer`."""
-    for line in answer:
-        if line.startswith("m-results-[") and line.endswith("]"):
-            return tuple(float(part) for part in line[len("m-results-[") : -1].split(","))
-    raise ValueError("no m-results")
-
-
-def _fault_text(line: str) -> str:
-    """What the fault status of a line `e-[fault: cfsr 0x...` means, "" for other lines."""
-    match = re.match(r"e-\[fault: cfsr 0x([0-9a-f]{8})", line)
-    if match is None:
-        return ""
-    status = int(match[1], 16)
-    reasons = [text for bit, text in _FAULTS.items() if status & bit]
-    return f" ({', '.join(reasons) or 'an unknown reason'})"
-
-
-def _shown(lines: list[str]) -> str:
-    text = " | ".join(lines[-4:])
-    return repr(text) if text else "nothing"

@@ -61,6 +61,25 @@ class Uart:
 
 
 @dataclass(frozen=True)
+class Programmer:
+    """How an image gets into a board's flash.
+
+    Attributes:
+        pyocd: the chip's name for pyOCD.
+        pack: the CMSIS pack that pyOCD needs for it, None where it is built in.
+        probe: hardware that is needed besides the board, None where nothing is.
+        other: another way, in words, with {elf}, {bin} and {port}.
+        source: where this comes from.
+    """
+
+    pyocd: str
+    pack: str | None
+    probe: str | None
+    other: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Budget:
     """What a result may take; None: no limit known.
 
@@ -90,6 +109,7 @@ class Board:
         memory: every region.
         flash, ram: the regions that programs are linked into, None for the host.
         uart: the line to the host, None for the host itself.
+        programmer: how it is flashed, None for the host and for QEMU's machines.
         reserves: by target ('arduino', 'bare'); the first is the default target.
         sources: where the figures come from.
         called: its name elsewhere: 'platformio' (platform and id), 'mbed', 'zephyr'; none for the host.
@@ -107,6 +127,7 @@ class Board:
     uart: Uart | None
     reserves: Mapping[str, Reserve]
     sources: Mapping[str, str]
+    programmer: Programmer | None = None
     called: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -168,6 +189,7 @@ def _board(name: str, entry: Mapping[str, Any]) -> Board:
         uart=_uart(entry["uart"]) if entry["uart"] else None,
         reserves=MappingProxyType({target: Reserve(**row) for target, row in entry["reserve"].items()}),
         sources=MappingProxyType(dict(entry["sources"])),
+        programmer=Programmer(**entry["programmer"]) if entry.get("programmer") else None,
         called=MappingProxyType(dict(entry.get("called", {}))),
     )
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from tinykit.engine.ctext import array
 from tinykit.engine.memory import is_packed
+from tinykit.engine.mlperf import wire_macros
 from tinykit.graph import ir
 
 
@@ -30,17 +31,15 @@ def selftest_header(prefix: str, given: bytes, expected: bytes) -> str:
     )
 
 
-def firmware_header(name: str, result: ir.Tensor) -> str:
+def firmware_header(name: str, source: ir.Tensor, result: ir.Tensor, task: str | None = None) -> str:
     """`tk_model.h`: the names by which the firmware's sources call any network.
 
-    `result`: the first output, whose scores the monitor prints as real values."""
+    Args:
+        source: the first input.
+        result: the first output, whose scores the monitor prints as real values.
+        task: the MLPerf Tiny task as which the monitor answers, None where it is none.
+    """
     upper = name.upper()
-    packed = f"""
-/* Several results a byte, as stored - low. */
-#define TK_RESULT_BITS {result.bits}
-#define TK_RESULT_COUNT {result.size}
-#define TK_RESULT_LOW ({result.low})
-"""
     return f"""\
 /* Made by tinykit: the network that this firmware runs. */
 #ifndef TK_MODEL_H
@@ -57,10 +56,21 @@ def firmware_header(name: str, result: ir.Tensor) -> str:
 #define tk_model_invoke {name}_invoke
 #define tk_model_store {name}_store
 #define tk_model_check {name}_check
-
+{wire_macros(task, source)}
 /* The scores that the monitor prints are (stored - zero) * scale; the scale in units of 2^-24. */
 #define TK_RESULT_ZERO ({result.zero_point})
 #define TK_RESULT_SCALE_Q24 {round(float(np.float32(result.scale)) * (1 << 24))}
-{packed if is_packed(result) else ""}
+{_result_macros(result)}
 #endif
 """
+
+
+def _result_macros(result: ir.Tensor) -> str:
+    """How the monitor finds a score in the output's bytes."""
+    if result.dtype == ir.Dtype.FLOAT:
+        return (
+            f"/* They are float32 already. */\n#define TK_RESULT_FLOAT\n#define TK_RESULT_BITS 32\n#define TK_RESULT_COUNT {result.size}\n"
+        )
+    packed = "/* Several results a byte, as stored - low. */\n" if is_packed(result) else ""
+    low = result.low if is_packed(result) else 0
+    return f"{packed}#define TK_RESULT_BITS {result.bits}\n#define TK_RESULT_COUNT {result.size}\n#define TK_RESULT_LOW ({low})\n"

@@ -56,7 +56,7 @@ def build_and_check(
     log: Callable[[str], None],
     progress: Callable[[int, int], None],
 ) -> EngineResult:
-    """Builds the engine of `graph` into folder/engine and folder/firmware.elf and proves it.
+    """Builds the engine of `graph` into folder/engine, folder/firmware.elf and folder/monitor.elf, and proves it.
 
     Args:
         board_name: the budget's board; None and 'host' emulate the default board.
@@ -76,7 +76,7 @@ def build_and_check(
     try:
         compiled = compile_graph(
             graph, target, folder, inputs=stored, budget=budget, goal=GOALS[wanted.optimize], autotune=wanted.autotune,
-            log=log, progress=progress, parity_error=False,
+            monitor=True, log=log, progress=progress, parity_error=False,
         )  # fmt: skip
     except BudgetError as error:
         engine = build_engine(graph, preference=Preference(GOALS[wanted.optimize]))
