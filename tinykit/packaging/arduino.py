@@ -1,5 +1,6 @@
 """An Arduino library with example sketches."""
 
+from tinykit.packaging.live import live_sketches, live_sources
 from tinykit.packaging.package import Package
 from tinykit.packaging.tflm import ARDUINO_LIBRARY
 
@@ -14,14 +15,15 @@ def files(package: Package) -> dict[str, str | bytes]:
 
     Example: python -m tinykit.deploy --workdir runs/digits --target arduino --board nano33ble
     """
+    live = next((path.partition("/")[0] for path in live_sketches(package)), None)
     found: dict[str, str | bytes] = {
         "library.properties": package.render(
             "arduino/library.properties.jinja", version=_version(), sentence=_sentence(package), tflm_library=ARDUINO_LIBRARY.name
         ),
         "keywords.txt": package.render("arduino/keywords.txt.jinja"),
-        "README.md": package.render("arduino/README.md.jinja"),
+        "README.md": package.render("arduino/README.md.jinja", live=live),
     }
-    found |= {f"src/{path}": text for path, text in package.library_files().items()}
+    found |= {f"src/{path}": text for path, text in (package.library_files() | live_sources(package)).items()}
     found |= {f"examples/{path}": text for path, text in sketches(package).items()}
     return {f"{package.library}/{path}": text for path, text in found.items()}
 
@@ -33,7 +35,7 @@ def sketches(package: Package) -> dict[str, str | bytes]:
         found[f"{sketch}/{sketch}.ino"] = package.render(template)
         found[f"{sketch}/tk_port.h"] = package.plain("arduino/tk_port.h")
         found |= {f"{sketch}/{header}": package.plain(f"apps/{header}") for header in _HEADERS[sketch]}
-    return found
+    return found | live_sketches(package)
 
 
 def _version() -> str:

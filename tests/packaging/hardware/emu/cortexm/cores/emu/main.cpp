@@ -23,8 +23,12 @@ extern "C" unsigned long micros(void) { return tk_port_microseconds(); }
 
 extern "C" unsigned long millis(void) { return micros() / 1000; }
 
+/* Stand-ins for libraries define it, to do what interrupts do on a board. */
+extern "C" __attribute__((weak)) void emulated_tick(void) {}
+
 extern "C" void delay(unsigned long milliseconds)
 {
+    emulated_tick();
     const unsigned long start = millis();
     while (millis() - start < milliseconds) {
     }
