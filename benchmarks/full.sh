@@ -34,12 +34,14 @@ row() {
   row fuzz_engine "$python" benchmarks/fuzz_engine.py --networks 500 --seed 0 --boards nano33ble,disco_f746ng --state "$state" --resume
   row fuzz_exact "$python" benchmarks/fuzz_exact.py --networks 200 --seed 1000
   row fuzz_readers "$python" benchmarks/fuzz_readers.py --mutants 100000 --seed 0 --state "$state" --resume
+  row fuzz_monitor "$python" benchmarks/fuzz_monitor.py --conversations 200 --seed 0 --state "$state" --resume
   row kill_resume "$python" benchmarks/kill_resume.py --seed 0 --state "$state/kill_resume"
   if [ -n "${TINYKIT_DATA:-}" ]; then
     row engine "$python" benchmarks/engine.py
     row reference_models "$python" benchmarks/reference_models.py
+    row serial_loop "$python" benchmarks/serial_loop.py
   else
-    echo "engine.py, reference_models.py: not run, because TINYKIT_DATA does not name the folder with the reference models"
+    echo "engine.py, reference_models.py, serial_loop.py: not run, because TINYKIT_DATA does not name the folder with the reference models"
   fi
 } | tee benchmarks/full.log
 ! grep -qE 'exit code [1-9]' benchmarks/full.log

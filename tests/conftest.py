@@ -5,6 +5,17 @@ from collections import defaultdict
 import pytest
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("hardware", "tests on a real board (docs/hardware.md); without --dut they skip")
+    group.addoption("--dut", metavar="PORT", help="serial port of a board that runs monitor.elf")
+    group.addoption("--board", metavar="NAME", help="which board of the table it is")
+    group.addoption("--flash", action="store_true", help="flash a small network of the tests' own first, with pyOCD")
+    group.addoption("--dut-model", metavar="FILE", help="the .tflite whose monitor.elf the board runs, where it was not flashed by --flash")
+    parser.addoption(
+        "--tflm_root", default=None, help="sources of TensorFlow Lite Micro: links and runs packages of --engine tflm with them"
+    )
+
+
 @pytest.fixture
 def tally(record_property):
     """tally(what, mismatches, elements): adds a comparison to the totals of the test session."""
@@ -27,9 +38,3 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("exactness")
         for what, (mismatches, elements) in sorted(totals.items()):
             terminalreporter.write_line(f"{what}: {mismatches:,} of {elements:,} elements differ")
-
-
-def pytest_addoption(parser):
-    parser.addoption(
-        "--tflm_root", default=None, help="sources of TensorFlow Lite Micro: links and runs packages of --engine tflm with them"
-    )

@@ -65,11 +65,11 @@ def model_file(folder: Path, graph: ir.Graph, name: str = "tiny") -> Path:
     return path
 
 
-def monitor_elf(folder: Path, graph: ir.Graph, name: str, task: str | None = None) -> Path:
+def monitor_elf(folder: Path, graph: ir.Graph, name: str, task: str | None = None, toolchain: str | None = None) -> Path:
     """The monitor image of `graph`."""
     engine = build_engine(graph, "tiny")
     sources = firmware_sources(engine, random_samples(graph, 1), task)
-    return build_firmware(sources, board(name), folder, kind="monitor", optimize="-Os").elf
+    return build_firmware(sources, board(name), folder, kind="monitor", optimize="-Os", toolchain=toolchain).elf
 
 
 @functools.cache

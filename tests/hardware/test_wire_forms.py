@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hardware_nets import device_of, digits_like, monitor_elf, needs_compiler, nets, task_like  # noqa: E402
 
 from tinykit.boards.table import board  # noqa: E402
+from tinykit.boards.toolchain import find  # noqa: E402
 from tinykit.engine.memory import inputs_of, outputs_of, pack, random_samples  # noqa: E402
 from tinykit.engine.mlperf import TASKS, check_task, float_literal  # noqa: E402
 from tinykit.errors import ConfigError  # noqa: E402
@@ -25,12 +26,15 @@ def truth(graph: ir.Graph, x: np.ndarray) -> bytes:
     return pack(outputs_of(graph), reference.run_all(graph, {graph.inputs[0]: x[None]}), 0)
 
 
+@pytest.mark.parametrize("toolchain", ["gcc", "zig"])
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_tasks_of_mlperf_tiny(tmp_path, task, tally):
+def test_tasks_of_mlperf_tiny(tmp_path, task, toolchain, tally):
     """The runner's script decides what is sent by the name; the answer is the reference's to the same input as it is stored."""
+    if not find(toolchain):
+        pytest.skip(f"{toolchain} is not installed")
     graph = task_like(task)
     tensor, name = inputs_of(graph)[0], "nucleo_l4r5zi"
-    with device_of(monitor_elf(tmp_path, graph, name, task), name) as device:
+    with device_of(monitor_elf(tmp_path, graph, name, task, toolchain), name) as device:
         info, _, model = identify(device, name, graph)
         assert (model, info.wire) == (task, TASKS[task].wire)
         assert info.wire_bytes == TASKS[task].inputs * (4 if info.wire == "float32" else 1)

@@ -122,6 +122,10 @@ class Device:
         self._send(text.encode("ascii") + b"%")
         return self._answer(text)
 
+    def command_bytes(self, data: bytes) -> None:
+        """Sends anything at all, and does not wait; `synchronise` finds the way back."""
+        self._send(data)
+
     def name(self) -> str:
         """The board's name."""
         return one_line(self._bracket("name", "m-name-dut-["), _NAME)

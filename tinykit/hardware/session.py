@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from tinykit.hardware.samples import Samples, from_config, from_npz, from_run, g
 
 GOLDEN_SAMPLES = 16
 STREAMED_SAMPLES = 200
+_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,15 @@ class Source:
     config: str | None = None
     overrides: Sequence[str] = ()
     samples: int = STREAMED_SAMPLES
+
+    @property
+    def name(self) -> str | None:
+        """Prefix of the C names: a run's own name, for every run's file is called model.tflite; None: the file's."""
+        return (
+            None
+            if self.workdir is None
+            else re.sub(r"\W", "_", f"run_{self.workdir.resolve().name}", flags=re.ASCII)[:_LONGEST_NAME].lower()
+        )
 
     def golden(self, model: Model) -> np.ndarray:
         """Stored inputs to compare byte for byte."""
@@ -83,9 +94,8 @@ def build_monitor_for(source: Source, board: Board, out: Path, build: Build, log
     """
     try:
         compile_model(
-            source.model, board.name, out, simplified=build.simplified, toolchain=build.toolchain, optimize=build.optimize,
-            autotune=build.autotune, level=build.level, samples=2,
-            task=build.task, log=log,
+            source.model, board.name, out, simplified=build.simplified, name=source.name, toolchain=build.toolchain,
+            optimize=build.optimize, autotune=build.autotune, level=build.level, samples=2, task=build.task, log=log,
         )  # fmt: skip
     except BudgetError:
         if not (out / "report.json").is_file():
