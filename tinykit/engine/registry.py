@@ -32,9 +32,9 @@ class Kernel:
 KERNELS: dict[str, Kernel] = {
     "conv2d": Kernel(weighted.conv_access, weighted.conv_call),
     "depthwise_conv2d": Kernel(weighted.conv_access, weighted.depthwise_call),
-    "fully_connected": Kernel(access.whole, fast_dense.dense_call),
-    "add": Kernel(access.elementwise, fast_add.add_call),
-    "sub": Kernel(access.elementwise, fast_add.add_call),
+    "fully_connected": Kernel(access.whole, weighted.matmul_call),
+    "add": Kernel(access.elementwise, elementwise.add_call),
+    "sub": Kernel(access.elementwise, elementwise.add_call),
     "mul": Kernel(access.elementwise, elementwise.mul_call),
     "minimum": Kernel(access.elementwise, elementwise.extremum_call),
     "maximum": Kernel(access.elementwise, elementwise.extremum_call),
@@ -57,6 +57,9 @@ KERNELS: dict[str, Kernel] = {
 FAST: dict[str, Callable[[ir.Graph, Any], list[Variant]]] = {
     "conv2d": fastconv.variants,
     "depthwise_conv2d": depthwise.variants,
+    "fully_connected": fast_dense.variants,
+    "add": fast_add.variants,
+    "sub": fast_add.variants,
 }
 """By kind, what may run instead of the portable kernel of KERNELS: the variants that cover an op, and are proved exact for it."""
 

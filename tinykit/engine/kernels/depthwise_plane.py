@@ -9,23 +9,17 @@ row that is in the plane by then.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from textwrap import indent
 
 import numpy as np
 
 from tinykit.engine import access, line
-from tinykit.engine.memory import is_packed
+from tinykit.engine.call import Call, Variant
 from tinykit.engine.requant import accumulator_bound
-from tinykit.graph import ir
+from tinykit.graph import costs, ir
 from tinykit.graph.plan.problem import Access
-
-
-def suits(graph: ir.Graph, op: ir.DepthwiseConv2D) -> bool:
-    """Whether all operands are int8, and the input lies in the arena."""
-    packed = any(is_packed(graph.tensors[t]) for t in (op.inputs[0], op.output))
-    return op.inputs[0] not in graph.constants and not packed and op.weight_bits == 8
-
 
 # ---------------------------------------------------------------- memory
 
@@ -99,7 +93,7 @@ def room_of(graph: ir.Graph, op: ir.DepthwiseConv2D) -> int:
     return max(256, min(1000, largest // 10), min(largest - own, largest // 4))
 
 
-def whole_access(graph: ir.Graph, op: ir.DepthwiseConv2D, cut: Bands) -> Access:
+def _whole_access(graph: ir.Graph, op: ir.DepthwiseConv2D, cut: Bands) -> Access:
     """All at once, in place where the plane runs ahead of the results."""
     found = access.whole(graph, op)
     return replace(found, in_place=frozenset(found.reads if cut.in_place else ()), scratch=cut.scratch)
@@ -146,6 +140,33 @@ def scaling(op: ir.DepthwiseConv2D, x: ir.Tensor, y: ir.Tensor) -> Scaling | Non
     if op.rounding != ir.Rounding.DOUBLE or int(accumulator_bound(op, x).max()) >= 1 << 30 or not 1 <= right.min() <= right.max() <= 22:
         return None
     return Scaling(None, zeros + 1, op.multiplier.astype(np.int64), (1 << right >> 1) + (y.zero_point << right), right)
+
+
+# ---------------------------------------------------------------- layers
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that runs on planes.
+
+    Attributes:
+        op, x, y: the operation, its input and its output.
+        scale: of its sums.
+        window, cut: how it is worked on.
+    """
+
+    op: ir.DepthwiseConv2D
+    x: ir.Tensor
+    y: ir.Tensor
+    scale: Scaling
+    window: Window
+    cut: Bands
+
+
+def variant(graph: ir.Graph, layer: Layer, make: Callable[[], Call], rate: float) -> Variant:
+    """A layer's kernel, with about `rate` instructions a product. Planes are worked on in one direction only."""
+    access = _whole_access(graph, layer.op, layer.cut)
+    return Variant(access, lambda reverse: make(), rate * costs.op_macs(graph, layer.op))
 
 
 # ---------------------------------------------------------------- text

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from tinykit.engine import plane
-from tinykit.engine.call import Argument, Call, Function
-from tinykit.engine.kernels import elementwise
+from functools import partial
+
+from tinykit.engine import access, plane
+from tinykit.engine.call import Argument, Call, Function, Variant
 from tinykit.engine.kernels.common import IN, OUT, integers, operand
 from tinykit.engine.memory import is_packed
 from tinykit.graph import ir
+
+_RATE = 8.0
+"""Instructions an element, about."""
 
 # Four elements are read before the first of them is written; in which order elements go is up to the plan.
 _BODY = """\
@@ -26,17 +30,18 @@ _BODY = """\
 """
 
 
-def add_call(graph: ir.Graph, op: ir.Binary, reverse: bool) -> Call:
-    """ADD and SUB: the fast kernel where it covers the operation and is exact, else the general one."""
+def variants(graph: ir.Graph, op: ir.Binary) -> list[Variant]:
+    """The kernel where it covers an ADD or SUB and is exact."""
     tensors = [graph.tensors[t] for t in (*op.inputs, op.output)]
-    general = elementwise.add_call(graph, op, reverse)  # with its refusals
     if any(is_packed(t) for t in tensors) or len({t.shape for t in tensors}) > 1:
-        return general
+        return []
     found = plane.fit(graph, op)
-    if found is None:
-        return general
+    return [Variant(access.elementwise(graph, op), partial(_call, graph, op, found), _RATE * tensors[-1].size)] if found else []
+
+
+def _call(graph: ir.Graph, op: ir.Binary, found: plane.Plane, reverse: bool) -> Call:
     values: dict[str, Argument] = {
-        "count": tensors[-1].size,
+        "count": graph.tensors[op.output].size,
         "a_slope": found.slopes[0],
         "b_slope": found.slopes[1],
         "offset": found.offset,

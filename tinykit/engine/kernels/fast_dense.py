@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from tinykit.engine.call import Argument, Call, Function, Table
-from tinykit.engine.kernels import weighted
-from tinykit.engine.kernels.common import IN, OUT, expect_int8, expect_range, integers, operand
+from tinykit.engine import access
+from tinykit.engine.call import Argument, Call, Function, Table, Variant
+from tinykit.engine.kernels.common import IN, OUT, integers, operand
 from tinykit.engine.memory import is_packed
 from tinykit.engine.requant import Requant, folded_bias, requant
-from tinykit.graph import ir
+from tinykit.graph import costs, ir
 
 _UNROLLED = 4
 """Steps of four elements in a pass of the inner loop."""
+_RATE = 1.3
+"""Instructions a product, about."""
 
 _BODY = """\
     for (int32_t c = 0; c < channels; c += 4, weights += (depth + 3) / 4 * 4) {
@@ -74,10 +77,12 @@ _APART = """\
 """
 
 
-def covers(graph: ir.Graph, op: ir.FullyConnected) -> bool:
-    """Whether the kernel takes a layer; the others run on the general one."""
+def variants(graph: ir.Graph, op: ir.FullyConnected) -> list[Variant]:
+    """The kernel where it covers a layer: int8 of four elements or more."""
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    return op.weight_bits == 8 and not is_packed(x) and not is_packed(y) and op.weights[0].size >= 4
+    if op.weight_bits != 8 or is_packed(x) or is_packed(y) or op.weights[0].size < 4:
+        return []
+    return [Variant(access.whole(graph, op), partial(_call, graph, op), _RATE * costs.op_macs(graph, op))]
 
 
 def _padded(op: ir.FullyConnected) -> np.ndarray:
@@ -168,12 +173,7 @@ _MOST_SHIFT = 22
 _SUPPORT = ("tk_load32", "tk_smlad", "tk_sxtb16", "tk_sxtb16_ror8")
 
 
-def dense_call(graph: ir.Graph, op: ir.FullyConnected, reverse: bool) -> Call:
-    """A dense layer by the kernel that covers it."""
-    if not covers(graph, op):
-        return weighted.matmul_call(graph, op, reverse)
-    expect_int8(graph, op)
-    expect_range(graph, op, op.act_min, op.act_max)
+def _call(graph: ir.Graph, op: ir.FullyConnected, reverse: bool) -> Call:
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
     joined, finish = _joins(op), _finish(requant(op, x, y), (op.act_min, op.act_max))
     bias = folded_bias(op, x).values

@@ -10,43 +10,45 @@ A record of a channel in flash is six words: sum that is begun with, multiplier,
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from tinykit.engine.call import Argument, Call, Function, Place, Table
+from tinykit.engine.call import Argument, Call, Function, Place, Table, Variant
+from tinykit.engine.kernels import depthwise_plane
 from tinykit.engine.kernels import fast_depthwise_asm as asm
-from tinykit.engine.kernels.common import IN, OUT, expect_int8, expect_range, integers
+from tinykit.engine.kernels.common import IN, OUT, integers
 from tinykit.engine.kernels.depthwise_plane import (
     BODY,
     BODY_SUPPORT,
     GATHER,
     GATHER_SUPPORT,
     Bands,
+    Layer,
     Scaling,
     Window,
     bands,
     inserted,
     room_of,
-    scaling,
-    suits,
-    whole_access,
 )  # fmt: skip
-from tinykit.errors import ModelError
 from tinykit.graph import ir
-from tinykit.graph.plan.problem import Access
 
 _LEAST_PITCH = 16
 """Bytes from row to row of a plane; layers up to six columns wide share code."""
 _MOST_PITCH = 340
 """Three rows of it, in which an LDRD reaches."""
+_RATE = 2.5
+"""Instructions a product, about."""
 
 
-def covers(graph: ir.Graph, op: ir.DepthwiseConv2D) -> bool:
-    """Whether the kernel takes a layer, with its numbers."""
+def variant(graph: ir.Graph, op: ir.DepthwiseConv2D, scale: Scaling) -> Variant | None:
+    """The kernel for a layer, None where it does not cover its geometry."""
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
     window = op.weights.shape[:2] == (3, 3) and op.dilation == (1, 1) and op.stride in ((1, 1), (2, 2)) and op.depth_multiplier == 1
-    if not window or not suits(graph, op) or y.shape[1] < 2 or max(op.padding) > 2:
-        return False
-    return _pitch(op, y) <= _MOST_PITCH and scaling(op, x, y) is not None
+    if not window or y.shape[1] < 2 or max(op.padding) > 2 or _pitch(op, y) > _MOST_PITCH:
+        return None
+    layer = Layer(op, x, y, scale, *_cut(graph, op))
+    return depthwise_plane.variant(graph, layer, partial(_call, layer), _RATE)
 
 
 def _columns(op: ir.DepthwiseConv2D, y: ir.Tensor) -> int:
@@ -67,8 +69,9 @@ def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D) -> tuple[Window, Bands]:
     return window, bands(window, room_of(graph, op))
 
 
-def _records(op: ir.DepthwiseConv2D, x: ir.Tensor, scale: Scaling) -> np.ndarray:
+def _records(layer: Layer) -> np.ndarray:
     """int32 [channels, 6], flat."""
+    op, x, scale = layer.op, layer.x, layer.scale
     weights = op.weights.astype(np.int64).reshape(3, 3, -1)
     total = (op.bias.astype(np.int64) - x.zero_point * weights.sum(axis=(0, 1))) << scale.power
     words = [total, scale.multiplier, scale.offset]
@@ -150,9 +153,10 @@ result[x * channels] = (int8_t)tk_clamp(value, @LOW@, @HIGH@);
 _TWIN_SUPPORT = ("tk_clamp", "tk_smlad", "tk_smlabb", "tk_load16", "tk_load32")
 
 
-def _text(op: ir.DepthwiseConv2D, window: Window, together: int, scale: Scaling) -> tuple[str, tuple[str, ...]]:
+def _text(layer: Layer) -> tuple[str, tuple[str, ...]]:
     """The function's text and the helpers that it calls."""
-    clamp, single = (op.act_min, op.act_max), window.stride == 1
+    window, together, scale = layer.window, layer.cut.together, layer.scale
+    clamp, single = (layer.op.act_min, layer.op.act_max), window.stride == 1
     make = asm.stride_1 if single else asm.stride_2
     twin = (*_TWIN_SUPPORT, "tk_smmulr" if scale.shift is None else "tk_smmla")
     # compilers complain about helpers that only the other branch calls
@@ -167,20 +171,9 @@ def _text(op: ir.DepthwiseConv2D, window: Window, together: int, scale: Scaling)
     return text, tuple(dict.fromkeys((*twin, *GATHER_SUPPORT[together], *BODY_SUPPORT)))
 
 
-def fast_access(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Access:
-    """See `whole_access`."""
-    return whole_access(graph, op, _cut(graph, op)[-1])
-
-
-def fast_call(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Call:
-    """A layer that is covered."""
-    expect_int8(graph, op)
-    expect_range(graph, op, op.act_min, op.act_max)
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    scale, (window, cut) = scaling(op, x, y), _cut(graph, op)
-    if scale is None:
-        raise ModelError(f"op {op.name!r}: its sums have no exact requantisation here")
-    text, support = _text(op, window, cut.together, scale)
+def _call(layer: Layer) -> Call:
+    op, x, y, window, cut = layer.op, layer.x, layer.y, layer.window, layer.cut
+    text, support = _text(layer)
     values: dict[str, Argument] = {
         "in_h": window.in_h, "in_w": window.in_w, "channels": window.channels, "out_h": window.out_h, "out_w": window.out_w,
         "pad_top": op.padding[0], "pad_left": op.padding[2], "zero": x.zero_point,
@@ -189,6 +182,6 @@ def fast_call(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Call:
     }  # fmt: skip
     name = f"depthwise_3x3_s{window.stride}_{'odd' if window.out_w % 2 else 'even'}_{window.pitch}_{cut.together}"
     pointers = ((IN, "in"), (OUT, "out"), ("const int32_t *", "records"), (OUT, "scratch"))
-    records = Table("w", _records(op, x, scale))
+    records = Table("w", _records(layer))
     places: dict[str, Argument] = {"in": Place(x.name), "out": Place(y.name), "records": records, "scratch": Place(None)}
     return Call(Function(name, (*pointers, *integers(values)), text, support), {**places, **values})

@@ -11,32 +11,32 @@ Where images and windows are one column wide, as those of 1-D convolutions are, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from tinykit.engine.call import Argument, Call, Function, Place, Table
-from tinykit.engine.kernels.common import IN, OUT, expect_int8, expect_range, integers
+from tinykit.engine.call import Argument, Call, Function, Place, Table, Variant
+from tinykit.engine.kernels import depthwise_plane
+from tinykit.engine.kernels.common import IN, OUT, integers
 from tinykit.engine.kernels.depthwise_plane import (
     BODY,
     BODY_SUPPORT,
     GATHER,
     GATHER_SUPPORT,
     Bands,
+    Layer,
     Scaling,
     Window,
     bands,
     inserted,
     room_of,
-    scaling,
-    suits,
-    whole_access,
 )  # fmt: skip
-from tinykit.errors import ModelError
 from tinykit.graph import ir
-from tinykit.graph.plan.problem import Access
 
 _WIDEST = 12
 """Columns of a window, all of which are written out."""
+_RATE = 4.0
+"""Instructions a product, about."""
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,25 @@ def _widened(row: _Row) -> int:
     return 4 * row.height * row.words
 
 
-def covers(graph: ir.Graph, op: ir.DepthwiseConv2D) -> bool:
-    """Whether the kernel takes a layer, with its numbers, and without more memory than it is worth."""
+@dataclass(frozen=True)
+class _Layer(Layer):
+    """A layer, and what lies along its rows."""
+
+    row: _Row
+
+
+def variant(graph: ir.Graph, op: ir.DepthwiseConv2D, scale: Scaling) -> Variant | None:
+    """The kernel for a layer, None where it does not cover its geometry, or takes more memory than it is worth."""
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    if not suits(graph, op) or min(y.shape) < 1:
-        return False
+    if min(y.shape) < 1:
+        return None
     row, window, cut = _cut(graph, op)
     if row.taps > _WIDEST or row.pad >= window.in_w + row.taps * row.dilation or cut.scratch > 2 * room_of(graph, op):
-        return False
-    return _taken(row, window) > 0 and scaling(op, x, y) is not None
+        return None
+    if _taken(row, window) <= 0:
+        return None
+    layer = _Layer(op, x, y, scale, window, cut, row)
+    return depthwise_plane.variant(graph, layer, partial(_call, layer), _RATE)
 
 
 def _taken(row: _Row, window: Window) -> int:
@@ -238,8 +248,9 @@ def _finish(scale: Scaling, clamp: tuple[int, int], number: str, place: str) -> 
     return text.replace("@N@", number) + f"result[{place}] = (int8_t){value};\n"
 
 
-def _text(row: _Row, together: int, scale: Scaling, clamp: tuple[int, int]) -> tuple[str, tuple[str, ...]]:
+def _text(layer: _Layer) -> tuple[str, tuple[str, ...]]:
     """The function's text and the helpers that it calls."""
+    row, together, scale, clamp = layer.row, layer.cut.together, layer.scale, (layer.op.act_min, layer.op.act_max)
     sizes = {"KERNEL_H": row.height, "KERNEL_W": row.taps, "WORDS": row.words, "FOURS": int(row.fours), "STRIDE_W": row.stride}
     sizes |= {"DILATION_W": row.dilation, "DILATION_H": row.dilation_h, "TOGETHER": together}
     factor = "const int32_t scaled = 1 << shifts[c];\n" if scale.shift else "const int32_t scaled = 2, right = shifts[c];\n"
@@ -256,20 +267,9 @@ def _text(row: _Row, together: int, scale: Scaling, clamp: tuple[int, int]) -> t
     return text, tuple(dict.fromkeys((*helpers, *GATHER_SUPPORT[together], *BODY_SUPPORT)))
 
 
-def fast_access(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Access:
-    """See `whole_access`."""
-    return whole_access(graph, op, _cut(graph, op)[-1])
-
-
-def fast_call(graph: ir.Graph, op: ir.DepthwiseConv2D) -> Call:
-    """A layer that is covered."""
-    expect_int8(graph, op)
-    expect_range(graph, op, op.act_min, op.act_max)
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    scale, (row, window, cut) = scaling(op, x, y), _cut(graph, op)
-    if scale is None:
-        raise ModelError(f"op {op.name!r}: its sums have no exact requantisation here")
-    text, support = _text(row, cut.together, scale, (op.act_min, op.act_max))
+def _call(layer: _Layer) -> Call:
+    op, x, y, scale, row, window, cut = layer.op, layer.x, layer.y, layer.scale, layer.row, layer.window, layer.cut
+    text, support = _text(layer)
     weights = op.weights.astype(np.int64).reshape(-1, op.weights.shape[-1])
     start = (op.bias.astype(np.int64) - x.zero_point * weights.sum(axis=0)) << scale.power
     records = np.stack([start, scale.multiplier, scale.offset], axis=1) & 0xFFFFFFFF
