@@ -10,10 +10,9 @@ from narrow_samples import layers
 from nets import Net
 
 from tinykit.boards.table import board
-from tinykit.engine import compact
+from tinykit.engine import compact, registry
 from tinykit.engine.generate import build_engine
-from tinykit.engine.goal import BALANCED
-from tinykit.engine.lower import chosen_variants
+from tinykit.engine.goal import BALANCED, SIZE
 from tinykit.engine.select import Preference
 from tinykit.graph import build, ir
 from tinykit.graph.plan.replay import replay, replay_graph
@@ -144,8 +143,9 @@ def test_networks_on_a_board(name, tally, tmp_path) -> None:
 
 def test_flash_is_saved_and_counted() -> None:
     graph = deep(1)
-    assert set(compact.offer(graph, chosen_variants(graph)).variants) == {op.name for op in graph.ops}
-    engine = build_engine(graph)
+    portable = {op.name: registry.portable(graph, op) for op in graph.ops}
+    assert set(compact.offer(graph, portable).variants) == set(portable)
+    engine = build_engine(graph, preference=Preference(SIZE))
     assert engine.table_bytes < 9 * (12 + 96 + 96 + 97) * 0.7
 
 

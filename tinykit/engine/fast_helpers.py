@@ -119,6 +119,22 @@ TK_INLINE void tk_copy_words(int8_t *to, const int8_t *from, int32_t words)
 }
 """
 
+_SIGNED = """\
+/* Bytes whose lower {bits} bits are two's complement, the others 0: the numbers themselves. */
+TK_INLINE uint32_t tk_signed{bits}(uint32_t x)
+{{
+    return x + (x & 0x{top}) * {rest};
+}}
+"""
+
+_SIGNED_ODD = """\
+/* Bytes whose lower 2 bits are a two's complement c, the others 0: the numbers 2 c + 1. */
+TK_INLINE uint32_t tk_signed2odd(uint32_t x)
+{
+    return (tk_signed2(x) << 1 & 0xfefefefe) | 0x01010101;
+}
+"""
+
 _DENSE_STEP = """\
 /* Four elements of a dense layer times four channels, whose weights lie as in `fast_dense`. */
 TK_INLINE void {name}(uint32_t *sums, uint32_t x, const int32_t *weights)
@@ -152,6 +168,9 @@ FAST_HELPERS: dict[str, str] = {
     **{f"tk_ssat8_asr{shift}": _SSAT8_ASR.format(shift=shift) for shift in range(1, 32)},
     "tk_max8": _MAX8,
     "tk_copy_words": _COPY_WORDS,
+    "tk_signed4": _SIGNED.format(bits=4, top="08080808", rest=30),
+    "tk_signed2": _SIGNED.format(bits=2, top="02020202", rest=126),
+    "tk_signed2odd": _SIGNED_ODD,
     "tk_dense_step": _DENSE_STEP.format(name="tk_dense_step", first="first", second="second"),
     "tk_dense_step_apart": _DENSE_STEP.format(name="tk_dense_step_apart", first="tk_sxtb16_ror8(first)", second="tk_sxtb16_ror8(second)"),
     "tk_dense_out": _DENSE_OUT,
@@ -163,5 +182,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "tk_store32": ("tk_load32",),  # which is defined with it
     **{f"tk_dense_step{tag}": ("tk_smlad", "tk_sxtb16", "tk_sxtb16_ror8") for tag in ("", "_apart")},
     "tk_dense_out": ("tk_smmulr", "tk_ssat8"),
+    "tk_signed2odd": ("tk_dsp", "tk_signed2"),
 }
 """Helper -> helpers that its text uses."""

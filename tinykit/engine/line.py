@@ -60,9 +60,10 @@ class Steps:
 
 
 def steps(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Steps | None:
-    """The steps of a layer; None where an accumulator may leave 32 bits."""
+    """The steps of a layer; None where an accumulator may leave 32 bits, or does when it is shifted."""
     low, high = accumulator_range(op, x)
-    if int(low.min()) < -_MOST or int(high.max()) > _MOST or int(op.shift.max()) > 0:
+    left = max(0, int(op.shift.max()))
+    if int(low.min()) << left < -_MOST or int(high.max()) << left > _MOST:
         return None
 
     def output(acc: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from tinykit.graph import ir
 def variants(graph: ir.Graph, op: ir.DepthwiseConv2D) -> list[Variant]:
     """The fast kernel that covers a layer, if there is one; 3x3 windows have their own."""
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    if x.name in graph.constants or is_packed(x) or is_packed(y) or op.weight_bits != 8:
+    if x.name in graph.constants or is_packed(x) or is_packed(y):
         return []
     scale = scaling(op, x, y)
     if scale is None:

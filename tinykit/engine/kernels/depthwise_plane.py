@@ -17,6 +17,7 @@ import numpy as np
 
 from tinykit.engine import access, line
 from tinykit.engine.call import Call, Variant
+from tinykit.engine.kernels.narrow import WeightFormat
 from tinykit.engine.requant import accumulator_bound
 from tinykit.graph import costs, ir
 from tinykit.graph.plan.problem import Access
@@ -151,6 +152,7 @@ class Layer:
 
     Attributes:
         op, x, y: the operation, its input and its output.
+        form: how its weights lie in flash.
         scale: of its sums.
         window, cut: how it is worked on.
     """
@@ -158,9 +160,15 @@ class Layer:
     op: ir.DepthwiseConv2D
     x: ir.Tensor
     y: ir.Tensor
+    form: WeightFormat
     scale: Scaling
     window: Window
     cut: Bands
+
+    @property
+    def tag(self) -> str:
+        """Part of a function's name: the widths that are not 8."""
+        return "" if self.form.bits == 8 else f"{self.form.tag}_"
 
 
 def variant(graph: ir.Graph, layer: Layer, make: Callable[[], Call], rate: float) -> Variant:

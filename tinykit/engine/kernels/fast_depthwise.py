@@ -4,15 +4,14 @@ Channel by channel on planes, see `depthwise_plane`. Stride 1 makes 2 x 2 output
 the words (w0, w1) and (w1, w2), which serve the left and the right output. Stride 2 makes two outputs of a row, and keeps the word that the
 next two begin with.
 
-A record of a channel in flash is six words: sum that is begun with, multiplier, offset, and a row of three weights each, beside which lie j
-(see `tinykit.engine.line`) and the shift of the requantisation that rounds twice. In use weights are int16, times 2^j.
+A record of a channel is six words: sum that is begun with, multiplier, offset, and a row of three weights each, beside which lie j
+(see `tinykit.engine.line`) and the shift of the requantisation that rounds twice. In use weights are int16, times 2^j. Where weights have
+fewer bits, the record in flash is shorter (see `depthwise_weights`).
 """
 
 from __future__ import annotations
 
 from functools import partial
-
-import numpy as np
 
 from tinykit.engine.call import Argument, Call, Function, Place, Table, Variant
 from tinykit.engine.kernels import depthwise_plane
@@ -31,6 +30,8 @@ from tinykit.engine.kernels.depthwise_plane import (
     inserted,
     room_of,
 )  # fmt: skip
+from tinykit.engine.kernels.depthwise_weights import record_text, records
+from tinykit.engine.kernels.narrow import weight_format
 from tinykit.graph import ir
 
 _LEAST_PITCH = 16
@@ -47,7 +48,7 @@ def variant(graph: ir.Graph, op: ir.DepthwiseConv2D, scale: Scaling) -> Variant 
     window = op.weights.shape[:2] == (3, 3) and op.dilation == (1, 1) and op.stride in ((1, 1), (2, 2)) and op.depth_multiplier == 1
     if not window or y.shape[1] < 2 or max(op.padding) > 2 or _pitch(op, y) > _MOST_PITCH:
         return None
-    layer = Layer(op, x, y, scale, *_cut(graph, op))
+    layer = Layer(op, x, y, weight_format(op), scale, *_cut(graph, op))
     return depthwise_plane.variant(graph, layer, partial(_call, layer), _RATE)
 
 
@@ -69,21 +70,9 @@ def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D) -> tuple[Window, Bands]:
     return window, bands(window, room_of(graph, op))
 
 
-def _records(layer: Layer) -> np.ndarray:
-    """int32 [channels, 6], flat."""
-    op, x, scale = layer.op, layer.x, layer.scale
-    weights = op.weights.astype(np.int64).reshape(3, 3, -1)
-    total = (op.bias.astype(np.int64) - x.zero_point * weights.sum(axis=(0, 1))) << scale.power
-    words = [total, scale.multiplier, scale.offset]
-    for row, beside in zip(weights & 255, (scale.power, scale.right, np.zeros_like(scale.power))):
-        words.append(row[0] | row[1] << 8 | row[2] << 16 | beside << 24)
-    return (np.stack(words, axis=1) & 0xFFFFFFFF).astype(np.uint32).view(np.int32).ravel()
-
-
 # ---------------------------------------------------------------- text
 
 _CHANNEL = """\
-const int32_t *const record = records + 6 * (first + n);
 int8_t *result = out + (y > 0 ? y : 0) * line + first + n;
 """
 
@@ -158,17 +147,18 @@ def _text(layer: Layer) -> tuple[str, tuple[str, ...]]:
     window, together, scale = layer.window, layer.cut.together, layer.scale
     clamp, single = (layer.op.act_min, layer.op.act_max), window.stride == 1
     make = asm.stride_1 if single else asm.stride_2
+    record, decoding = record_text(layer)
     twin = (*_TWIN_SUPPORT, "tk_smmulr" if scale.shift is None else "tk_smmla")
     # compilers complain about helpers that only the other branch calls
     statement = asm.statement(make(window.pitch, scale.shift, clamp, bool(window.out_w % 2)))
     assembly = "".join(f"(void){name};\n" for name in twin) + statement
     text = f"    enum {{ PITCH = {window.pitch}, STRIDE = {window.stride}, REACH = 3, TOGETHER = {together} }};\n" + BODY
-    text = inserted(inserted(text, "ROWS", _CHANNEL + (_PAIRS if single else _ROWS)), "GATHER", GATHER[together])
+    text = inserted(inserted(text, "ROWS", record + _CHANNEL + (_PAIRS if single else _ROWS)), "GATHER", GATHER[together])
     text = inserted(inserted(inserted(text, "ASM", assembly), "WIDEN", _WIDEN), "TWIN", _TWIN)
     text = inserted(text, "FINISH", _TWICE if scale.shift is None else _LINE)
     for name, value in {"WIDTH": "channels", "SHIFT": scale.shift, "LOW": clamp[0], "HIGH": clamp[1]}.items():
         text = text.replace(f"@{name}@", str(value))
-    return text, tuple(dict.fromkeys((*twin, *GATHER_SUPPORT[together], *BODY_SUPPORT)))
+    return text, tuple(dict.fromkeys((*twin, *decoding, *GATHER_SUPPORT[together], *BODY_SUPPORT)))
 
 
 def _call(layer: Layer) -> Call:
@@ -180,8 +170,7 @@ def _call(layer: Layer) -> Call:
         "taken": min(window.in_w, _columns(op, y) - op.padding[2]),
         "begin": window.begin, "band": cut.band, "rows": cut.rows, "moving": int(cut.band < window.out_h - window.begin),
     }  # fmt: skip
-    name = f"depthwise_3x3_s{window.stride}_{'odd' if window.out_w % 2 else 'even'}_{window.pitch}_{cut.together}"
+    name = f"depthwise_3x3_{layer.tag}s{window.stride}_{'odd' if window.out_w % 2 else 'even'}_{window.pitch}_{cut.together}"
     pointers = ((IN, "in"), (OUT, "out"), ("const int32_t *", "records"), (OUT, "scratch"))
-    records = Table("w", _records(layer))
-    places: dict[str, Argument] = {"in": Place(x.name), "out": Place(y.name), "records": records, "scratch": Place(None)}
+    places: dict[str, Argument] = {"in": Place(x.name), "out": Place(y.name), "records": Table("w", records(layer)), "scratch": Place(None)}
     return Call(Function(name, (*pointers, *integers(values)), text, support), {**places, **values})

@@ -31,6 +31,8 @@ from tinykit.engine.kernels.depthwise_plane import (
     inserted,
     room_of,
 )  # fmt: skip
+from tinykit.engine.kernels.depthwise_weights import SLACK, channel_bytes, planar, widening
+from tinykit.engine.kernels.narrow import WeightFormat, weight_format
 from tinykit.graph import ir
 
 _WIDEST = 12
@@ -77,7 +79,7 @@ class _Row:
         return self.stride == 1 and self.dilation == 1
 
 
-def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D) -> tuple[_Row, Window, Bands]:
+def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D, form: WeightFormat) -> tuple[_Row, Window, Bands]:
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
     (in_h, in_w, channels), (out_h, out_w, _) = x.shape, y.shape
     kernel, stride, dilation, pads = op.weights.shape[:2], op.stride, op.dilation, (op.padding[0], op.padding[2])
@@ -88,13 +90,19 @@ def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D) -> tuple[_Row, Window, Bands]:
     columns = (out_w - 1) * row.stride + max((row.taps - 1) * row.dilation + 2, 2 * max(row.pairs, row.shifted))
     reach = (row.height - 1) * row.dilation_h + 1
     window = Window(in_h, in_w, channels, out_h, out_w, stride[0], reach, pads[0], 0, 1, -(-columns // 2) * 4)
-    cut = bands(window, room_of(graph, op) - _widened(row))
-    return row, window, replace(cut, in_place=cut.in_place and op.depth_multiplier == 1, scratch=cut.scratch + _widened(row))
+    own = _widened(row) + _bytes(row, form)
+    cut = bands(window, room_of(graph, op) - own)
+    return row, window, replace(cut, in_place=cut.in_place and op.depth_multiplier == 1, scratch=cut.scratch + own)
 
 
 def _widened(row: _Row) -> int:
     """Bytes of a channel's weights in the scratch."""
     return 4 * row.height * row.words
+
+
+def _bytes(row: _Row, form: WeightFormat) -> int:
+    """Bytes that packed weights of a channel take as bytes, behind those."""
+    return 0 if form.bits == 8 else -(-(row.taps * row.height + SLACK) // 4) * 4
 
 
 @dataclass(frozen=True)
@@ -109,12 +117,13 @@ def variant(graph: ir.Graph, op: ir.DepthwiseConv2D, scale: Scaling) -> Variant 
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
     if min(y.shape) < 1:
         return None
-    row, window, cut = _cut(graph, op)
+    form = weight_format(op)
+    row, window, cut = _cut(graph, op, form)
     if row.taps > _WIDEST or row.pad >= window.in_w + row.taps * row.dilation or cut.scratch > 2 * room_of(graph, op):
         return None
     if _taken(row, window) <= 0:
         return None
-    layer = _Layer(op, x, y, scale, window, cut, row)
+    layer = _Layer(op, x, y, form, scale, window, cut, row)
     return depthwise_plane.variant(graph, layer, partial(_call, layer), _RATE)
 
 
@@ -130,8 +139,7 @@ for (int32_t m = 0; m < multiplier; ++m) {
     const int32_t c = (first + n) * multiplier + m;
     const int32_t start = records[3 * c], factor = records[3 * c + 1], offset = records[3 * c + 2];
     @FACTOR@
-    const int8_t *source = weights + c * KERNEL_H * KERNEL_W;
-    int8_t *const words = scratch + TOGETHER * size;
+@SOURCE@
     TK_ROLLED
     for (int32_t i = 0, t = 0; i < KERNEL_H; ++i, source += KERNEL_W) {
         TK_ROLLED
@@ -158,6 +166,17 @@ for (int32_t m = 0; m < multiplier; ++m) {
         }
     }
 }
+"""
+
+_SOURCE = """\
+    const int8_t *source = weights + c * KERNEL_H * KERNEL_W;
+    int8_t *const words = scratch + TOGETHER * size;
+"""
+
+_SOURCE_PACKED = """\
+    int8_t *const words = scratch + TOGETHER * size;
+    const int8_t *source = words + 4 * KERNEL_H * WORDS;
+    @WIDEN@(words + 4 * KERNEL_H * WORDS, weights + c * PACKED, PACKED);
 """
 
 _FOURS = """\
@@ -254,8 +273,11 @@ def _text(layer: _Layer) -> tuple[str, tuple[str, ...]]:
     sizes = {"KERNEL_H": row.height, "KERNEL_W": row.taps, "WORDS": row.words, "FOURS": int(row.fours), "STRIDE_W": row.stride}
     sizes |= {"DILATION_W": row.dilation, "DILATION_H": row.dilation_h, "TOGETHER": together}
     factor = "const int32_t scaled = 1 << shifts[c];\n" if scale.shift else "const int32_t scaled = 2, right = shifts[c];\n"
+    if layer.form.bits < 8:
+        sizes["PACKED"] = channel_bytes(row.height * row.taps, layer.form)
+    source = _SOURCE if layer.form.bits == 8 else _SOURCE_PACKED.replace("@WIDEN@", widening(layer.form).name)
     text = "    enum { " + ", ".join(f"{name} = {value}" for name, value in sizes.items()) + " };\n" + BODY
-    text = inserted(inserted(text, "ROWS", _CHANNEL), "GATHER", GATHER[together])
+    text = inserted(inserted(text, "ROWS", _CHANNEL.replace("@SOURCE@\n", source)), "GATHER", GATHER[together])
     text = inserted(inserted(text, "FOURS", _FOURS if row.fours else ""), "FACTOR", factor)
     text = inserted(inserted(inserted(text, "ONE", _one(row)), "FOUR", _four(row)), "ASM", _four_assembly(row))
     for number, place in (("0", "0"), ("1", "WIDTH"), ("2", "2 * WIDTH"), ("3", "3 * WIDTH")):
@@ -281,9 +303,10 @@ def _call(layer: _Layer) -> Call:
     }  # fmt: skip
     pointers = ((IN, "in"), (OUT, "out"), (IN, "weights"), ("const int32_t *", "records"), (IN, "shifts"), (OUT, "scratch"))
     places: dict[str, Argument] = {
-        "in": Place(x.name), "out": Place(y.name), "scratch": Place(None), "weights": Table("w", weights.T.astype(np.int8).ravel()),
+        "in": Place(x.name), "out": Place(y.name), "scratch": Place(None), "weights": Table("w", planar(weights.T, layer.form)),
         "records": Table("q", records.astype(np.uint32).view(np.int32).ravel()),
         "shifts": Table("q", (scale.right if scale.shift is None else scale.power).astype(np.int8)),
     }  # fmt: skip
-    name = f"depthwise_{row.height}x{row.taps}_by_{cut.together}"
-    return Call(Function(name, (*pointers, *integers(values)), text, support), {**places, **values})
+    name = f"depthwise_{row.height}x{row.taps}_{layer.tag}by_{cut.together}"
+    routines = () if layer.form.bits == 8 else (widening(layer.form),)
+    return Call(Function(name, (*pointers, *integers(values)), text, support), {**places, **values}, routines)
