@@ -38,6 +38,20 @@ TK_INLINE uint32_t {name}(uint32_t sums, uint32_t x)
 }}
 """
 
+_USADA8 = """\
+/* acc and the sum of four unsigned bytes. */
+TK_INLINE uint32_t tk_usada8(uint32_t x, uint32_t acc)
+{
+#if TK_DSP
+    uint32_t sum;
+    __asm__("usada8 %0, %1, %2, %3" : "=r"(sum) : "r"(x), "r"(0), "r"(acc));
+    return sum;
+#else
+    return acc + (x & 255) + (x >> 8 & 255) + (x >> 16 & 255) + (x >> 24);
+#endif
+}
+"""
+
 _SMMLA = """\
 /* acc + a * b / 2^32, rounded down. */
 TK_INLINE int32_t tk_smmla(int32_t a, int32_t b, int32_t acc)
@@ -161,6 +175,7 @@ TK_INLINE int32_t tk_dense_out(uint32_t acc, int32_t multiplier, int32_t shift, 
 FAST_HELPERS: dict[str, str] = {
     "tk_sxtab16": _extended(_SXTAB16, "sxtab16", False),
     "tk_sxtab16_ror8": _extended(_SXTAB16, "sxtab16", True),
+    "tk_usada8": _USADA8,
     "tk_smmla": _SMMLA,
     "tk_pkhtb": _PACK.format(name="tk_pkhtb", halves="upper", instruction="pkhtb %0, %2, %1, asr #16", twin="(b & 0xffff0000) | a >> 16"),
     "tk_load16": _LOAD16,

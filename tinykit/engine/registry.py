@@ -10,7 +10,7 @@ from typing import Any
 
 from tinykit.engine import access
 from tinykit.engine.call import Call, Variant
-from tinykit.engine.kernels import depthwise, elementwise, fast_add, fast_dense, fastconv, movement, pooling, softmax, weighted
+from tinykit.engine.kernels import dense, depthwise, elementwise, fast_add, fastconv, movement, pooling, softmax, weighted
 from tinykit.errors import ModelError
 from tinykit.graph import ir
 from tinykit.graph.plan.problem import Access
@@ -57,7 +57,7 @@ KERNELS: dict[str, Kernel] = {
 FAST: dict[str, Callable[[ir.Graph, Any], list[Variant]]] = {
     "conv2d": fastconv.variants,
     "depthwise_conv2d": depthwise.variants,
-    "fully_connected": fast_dense.variants,
+    "fully_connected": dense.variants,
     "add": fast_add.variants,
     "sub": fast_add.variants,
 }

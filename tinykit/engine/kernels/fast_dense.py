@@ -140,7 +140,7 @@ def _assembly(joined: bool) -> str:
 
 
 @dataclass(frozen=True)
-class _Finish:
+class Finish:
     """How sums become outputs: C expression of `SUM` and `CHANNEL`, what it takes, helpers, a part of the function's name."""
 
     expression: str
@@ -150,12 +150,13 @@ class _Finish:
     tag: str
 
 
-def _finish(scale: Requant, clamp: tuple[int, int]) -> _Finish:
+def finish(scale: Requant) -> Finish:
     """Where one multiplier serves all channels, the zero point goes into the rounding, and one instruction saturates."""
-    general = _Finish(scale.expression("SUM", "CHANNEL"), scale.parameters, scale.arguments, scale.support, scale.tag)
+    general = Finish(scale.expression("SUM", "CHANNEL"), scale.parameters, scale.arguments, scale.support, scale.tag)
     shift, zero = scale.arguments["shift"], scale.arguments["out_zero"]
     if scale.per_channel or scale.helper != "tk_scale" or not isinstance(shift, int) or not isinstance(zero, int) or shift > _MOST_SHIFT:
         return general
+    clamp = scale.arguments["act_min"], scale.arguments["act_max"]
     arguments: dict[str, Argument] = {
         "multiplier": scale.arguments["multiplier"], "shift": shift, "offset": (1 << shift - 1) + (zero << shift),
     }  # fmt: skip
@@ -164,7 +165,7 @@ def _finish(scale: Requant, clamp: tuple[int, int]) -> _Finish:
     if clamp != (-128, 127):
         expression, support = f"tk_clamp({expression}, act_min, act_max)", (*support, "tk_clamp")
         arguments |= {"act_min": clamp[0], "act_max": clamp[1]}
-    return _Finish(f"(int8_t){expression}", integers(arguments), arguments, support, "_pt" if clamp == (-128, 127) else "_pt_clamped")
+    return Finish(f"(int8_t){expression}", integers(arguments), arguments, support, "_pt" if clamp == (-128, 127) else "_pt_clamped")
 
 
 _MOST_SHIFT = 22
@@ -175,20 +176,20 @@ _SUPPORT = ("tk_load32", "tk_smlad", "tk_sxtb16", "tk_sxtb16_ror8")
 
 def _call(graph: ir.Graph, op: ir.FullyConnected, reverse: bool) -> Call:
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    joined, finish = _joins(op), _finish(requant(op, x, y), (op.act_min, op.act_max))
+    joined, end = _joins(op), finish(requant(op, x, y))
     bias = folded_bias(op, x).values
     bias = np.concatenate([bias, np.zeros(-len(bias) % 4, np.int32)])
     values: dict[str, Argument] = {"depth": op.weights[0].size, "channels": len(op.weights)}
     pointers = ((IN, "in"), (OUT, "out"), ("const int32_t *", "weights"), ("const int32_t *", "bias"))
     step = f"tk_dense_step{'' if joined else '_apart'}"
     function = Function(
-        f"dense{'' if joined else '_apart'}{finish.tag}", (*pointers, *finish.parameters, *integers(values)),
-        _text(joined, finish.expression),
-        (*finish.support, *_SUPPORT, step),
+        f"dense{'' if joined else '_apart'}{end.tag}", (*pointers, *end.parameters, *integers(values)),
+        _text(joined, end.expression),
+        (*end.support, *_SUPPORT, step),
     )  # fmt: skip
     places: dict[str, Argument] = {"in": operand(graph, op, x.name), "out": operand(graph, op, y.name)}
     tables: dict[str, Argument] = {"weights": Table("w", _words(op, joined)), "bias": Table("q", bias)}
-    return Call(function, {**places, **tables, **finish.arguments, **values})
+    return Call(function, {**places, **tables, **end.arguments, **values})
 
 
 def _text(joined: bool, expression: str) -> str:
