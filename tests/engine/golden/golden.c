@@ -242,14 +242,15 @@ TK_INLINE int32_t tk_dense_out(uint32_t acc, int32_t multiplier, int32_t shift, 
     return tk_ssat8((high + (high >> 31) + offset) >> shift);
 }
 
-/* Some output pixels: their inputs from `x` on, passes until `x_end`; outputs at `out`, `out + second`, `out + third`. `skip`: bytes of
-   code that the first pass leaves out. `pairs`: of channels; the initial sums, the weights, the parameters of each. */
+/* Some output pixels: their inputs from `x` on, passes until `x_end`; outputs at `out`, `out + second` and so on. `skip`: bytes of code
+   that the first pass leaves out. `pairs`: of channels; the initial sums, the weights, the parameters of each. */
 typedef struct {
     int32_t second, third;
     int8_t *out;
     const int8_t *x, *x_end;
     int32_t skip;
     const int32_t *pairs;
+    int32_t fourth;
 } tk_block;
 
 typedef void tk_routine(const tk_block *block);
@@ -551,7 +552,7 @@ TK_KERNEL void tk_conv2d_3x3_rests_p3_c3(const int8_t *in, int8_t *out, int8_t *
     enum { KERNEL_H = 3, KERNEL_W = 3, RUNS = 3 };
     const int32_t span_h = (KERNEL_H - 1) * dilation_h + 1, span_w = (KERNEL_W - 1) * dilation_w + 1;
     enum { PIXELS = 3 };
-    tk_block block = {0, 0, 0, buffer, buffer + 8 * PIXELS * quads, skip, pairs};
+    tk_block block = {0, 0, 0, buffer, buffer + 8 * PIXELS * quads, skip, pairs, 0};
     for (int32_t first = first_block; (uint32_t)first < (uint32_t)pixels; first += block_step) {
         const int32_t count = pixels - first < PIXELS ? pixels - first : PIXELS;
         for (int32_t p = 0; p < count; ++p) {
@@ -610,7 +611,7 @@ TK_KERNEL void tk_pointwise_p3_c3(const int8_t *in, int8_t *out, int8_t *buffer)
     tk_routine *routine = tk_line3x1;
     const int32_t *pairs = tk_w_2_pairs;
     enum { PIXELS = 3 };
-    tk_block block = {0, 0, 0, buffer, buffer + 8 * PIXELS * quads, skip, pairs};
+    tk_block block = {0, 0, 0, buffer, buffer + 8 * PIXELS * quads, skip, pairs, 0};
     for (int32_t first = first_block; (uint32_t)first < (uint32_t)pixels; first += block_step) {
         const int32_t count = pixels - first < PIXELS ? pixels - first : PIXELS;
         for (int32_t p = 0; p < count; ++p) {
@@ -786,7 +787,7 @@ TK_KERNEL void tk_pointwise_p3_c5(const int8_t *in, int8_t *out, int8_t *buffer)
     tk_routine *routine = tk_line3x2;
     const int32_t *pairs = tk_w_4_pairs;
     enum { PIXELS = 3 };
-    tk_block block = {0, 0, 0, buffer, buffer + 8 * PIXELS * quads, skip, pairs};
+    tk_block block = {0, 0, 0, buffer, buffer + 8 * PIXELS * quads, skip, pairs, 0};
     for (int32_t first = first_block; (uint32_t)first < (uint32_t)pixels; first += block_step) {
         const int32_t count = pixels - first < PIXELS ? pixels - first : PIXELS;
         for (int32_t p = 0; p < count; ++p) {

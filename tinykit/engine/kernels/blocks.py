@@ -17,18 +17,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tinykit.engine.call import Routine
+from tinykit.engine.kernels.widen import Layout
 
 BLOCK = Routine(
     "tk_block",
     """\
-/* Some output pixels: their inputs from `x` on, passes until `x_end`; outputs at `out`, `out + second`, `out + third`. `skip`: bytes of
-   code that the first pass leaves out. `pairs`: of channels; the initial sums, the weights, the parameters of each. */
+/* Some output pixels: their inputs from `x` on, passes until `x_end`; outputs at `out`, `out + second` and so on. `skip`: bytes of code
+   that the first pass leaves out. `pairs`: of channels; the initial sums, the weights, the parameters of each. */
 typedef struct {
     int32_t second, third;
     int8_t *out;
     const int8_t *x, *x_end;
     int32_t skip;
     const int32_t *pairs;
+    int32_t fourth;
 } tk_block;
 
 typedef void tk_routine(const tk_block *block);
@@ -42,6 +44,61 @@ typedef void tk_routine(const tk_block *block);
     ("tk_dsp",),
 )
 
+STREAM = 16
+"""Quads of a pass of the routines for columns of any length."""
+HELPERS = ("tk_dsp", "tk_load32", "tk_smlad", "tk_sxtb16", "tk_sxtb16_ror8", "tk_smmlar", "tk_clamp")
+
+
+def definition(name: str, assembly: Iterator[str], twin: str) -> Routine:
+    """A routine in assembly, and in C where that does not run."""
+    lines = "".join(f'        "{line}\\n"\n' for line in assembly)
+    clobbers = '"r0", "r1", "r2", "r3", "r12", "cc", "memory"'
+    text = (
+        f"#if TK_DSP\nTK_ASSEMBLY void {name}(const tk_block *block __attribute__((unused)))\n{{\n    __asm__ volatile(\n{lines}"
+        f"        : : : {clobbers});\n}}\n#else\n{twin}#endif\n"
+    )
+    return Routine(name, text, HELPERS)
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """Least and largest output, within int8."""
+
+    act_min: int = -128
+    act_max: int = 127
+
+    @property
+    def tag(self) -> str:
+        """Part of a routine's name; empty where SSAT is all that is needed."""
+        return f"_{self.act_min}_{self.act_max}".replace("-", "m") if self.narrower else ""
+
+    @property
+    def narrower(self) -> bool:
+        """Than int8."""
+        return (self.act_min, self.act_max) != (-128, 127)
+
+    @property
+    def instructions(self) -> int:
+        """Besides SSAT."""
+        return 3 * ((self.act_min > -128) + (self.act_max < 127))
+
+    def after(self, r: str) -> str:
+        """The last place of `r` shifted out, and the clamp."""
+        text = f"ssat {r}, #8, {r}, asr #1"
+        if self.act_min > -128:
+            text += f"; cmp {r}, #{self.act_min}; it lt; movlt {r}, #{self.act_min}"
+        if self.act_max < 127:
+            text += f"; cmp {r}, #{self.act_max}; it gt; movgt {r}, #{self.act_max}"
+        return text
+
+    def scaled_twice(self, r: str, multiplier: str, shift: str, added: str) -> str:
+        """Twice a sum to an output: sign and what is added (shifted to the left already) go into the product. Overwrites lr."""
+        return f"add lr, {added}, {r}, asr #31; smmlar {r}, {r}, {multiplier}, lr; asr {r}, {r}, {shift}; {self.after(r)}"
+
+    def filled(self, text: str) -> str:
+        """@MIN@ and @MAX@ of a twin replaced."""
+        return text.replace("@MIN@", str(self.act_min)).replace("@MAX@", str(self.act_max))
+
 
 @dataclass(frozen=True)
 class Block:
@@ -52,25 +109,23 @@ class Block:
         quads: of a pixel; of a pass.
         stream: there are passes of `quads` quads, of which the first may be entered in its middle (`skip`).
         split: channels have words of their own: bytes a and b, not a + 256 b.
-        act_min, act_max: clamp.
     """
 
     pixels: int
     quads: int
     stream: bool = False
     split: bool = False
-    act_min: int = -128
-    act_max: int = 127
+    clamp: Clamp = Clamp()
+
+    @property
+    def layout(self) -> Layout:
+        """Of the column buffer."""
+        return Layout(self.pixels)
 
     @property
     def name(self) -> str:
         """In C; tells all attributes apart."""
-        clamp = f"_{self.act_min}_{self.act_max}".replace("-", "m") if self._clamped else ""
-        return f"tk_{'stream' if self.stream else 'line'}{self.pixels}x{self.quads}{'_split' if self.split else ''}{clamp}"
-
-    @property
-    def _clamped(self) -> bool:
-        return (self.act_min, self.act_max) != (-128, 127)
+        return f"tk_{'stream' if self.stream else 'line'}{self.pixels}x{self.quads}{'_split' if self.split else ''}{self.clamp.tag}"
 
     @property
     def _quad_instructions(self) -> int:
@@ -82,8 +137,7 @@ class Block:
 
     def pair_instructions(self, quads: int) -> int:
         """How many a pair of channels takes."""
-        clamps = 3 * ((self.act_min > -128) + (self.act_max < 127))
-        outputs = self.pixels * (10 if self.split else 11) + 2 * self.pixels * (1 + clamps)
+        outputs = self.pixels * (10 if self.split else 11) + 2 * self.pixels * (1 + self.clamp.instructions)
         passes = 1 + 3 * -(-(quads - 1) // self.quads) if self.stream else 0
         return 2 + quads * self._quad_instructions + passes + outputs + 7 - self.split
 
@@ -94,14 +148,7 @@ class Block:
 
     def routine(self) -> Routine:
         """The definition."""
-        lines = "".join(f'        "{line}\\n"\n' for line in self._assembly())
-        clobbers = '"r0", "r1", "r2", "r3", "r12", "cc", "memory"'
-        text = (
-            f"#if TK_DSP\nTK_ASSEMBLY void {self.name}(const tk_block *block __attribute__((unused)))\n{{\n    __asm__ volatile(\n{lines}"
-            f"        : : : {clobbers});\n}}\n#else\n{self._twin()}#endif\n"
-        )
-        helpers = ("tk_dsp", "tk_load32", "tk_smlad", "tk_sxtb16", "tk_sxtb16_ror8", "tk_smmlar", "tk_clamp")
-        return Routine(self.name, text, helpers)
+        return definition(self.name, self._assembly(), self._twin())
 
     # ------------------------------------------------------------ assembly
     # r0 inputs, r1 pairs, r2 r3 input, r4.. sums A, r7.. sums S or B, r10 r11 weights, r12 lr extracted weights.
@@ -126,7 +173,7 @@ class Block:
         if self.stream:
             yield "ldr r2, [sp, #16]; cmp r0, r2; bne 1b"
         yield from self._epilogue()
-        yield "bcc 0b" if not self._clamped else "tst r10, #0x8000; beq 0b"
+        yield "bcc 0b" if not self.clamp.narrower else "tst r10, #0x8000; beq 0b"
         yield "add sp, sp, #28"
         yield "pop {r4-r11, pc}"
 
@@ -160,7 +207,7 @@ class Block:
         if not self.split:
             yield "lsl r12, r12, r11"
         for i in p:
-            yield self._scaled(7 + i, "r3", "r11") if self.split else self._scaled_twice(7 + i)
+            yield self._scaled(7 + i, "r3", "r11") if self.split else self.clamp.scaled_twice(f"r{7 + i}", "r3", "r11", "r12")
         yield "ldm sp, {r2, r3, r11}"
         places = ("[r11], #1", "[r11, r2]", "[r11, r3]")
         yield "; ".join(f"strb r{base + i}, {places[i]}" for base in (4, 7) for i in reversed(p))
@@ -170,33 +217,18 @@ class Block:
         """A sum to an output: the high product, its sign for the ties, the shift, what is added; r12 is twice the zero point plus one."""
         r = f"r{register}"
         text = f"smmlar {r}, {r}, {multiplier}, {r}; add {r}, {r}, {r}, asr #31; asr {r}, {r}, {shift}; add {r}, {r}, r12"
-        return f"{text}; {self._clamp(r)}"
-
-    def _scaled_twice(self, register: int) -> str:
-        """Twice a sum to an output: sign and what is added go into the product; r12 is shifted to the left already."""
-        r = f"r{register}"
-        return f"add lr, r12, {r}, asr #31; smmlar {r}, {r}, r3, lr; asr {r}, {r}, r11; {self._clamp(r)}"
-
-    def _clamp(self, r: str) -> str:
-        """The last place shifted out, and the clamp."""
-        text = f"ssat {r}, #8, {r}, asr #1"
-        if self.act_min > -128:
-            text += f"; cmp {r}, #{self.act_min}; it lt; movlt {r}, #{self.act_min}"
-        if self.act_max < 127:
-            text += f"; cmp {r}, #{self.act_max}; it gt; movgt {r}, #{self.act_max}"
-        return text
+        return f"{text}; {self.clamp.after(r)}"
 
     # ------------------------------------------------------------ the twin
 
     def _twin(self) -> str:
         return (
-            _TWIN.replace("@NAME@", self.name)
+            self.clamp.filled(_TWIN)
+            .replace("@NAME@", self.name)
             .replace("@PIXELS@", str(self.pixels))
             .replace("@OTHER0@", "tk_sxtb16_ror8(w0)" if self.split else "w0")
             .replace("@OTHER1@", "tk_sxtb16_ror8(w1)" if self.split else "w1")
             .replace("@B@", _SPLIT if self.split else _JOINT)
-            .replace("@MIN@", str(self.act_min))
-            .replace("@MAX@", str(self.act_max))
         )
 
 

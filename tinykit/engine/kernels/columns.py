@@ -12,69 +12,22 @@ from textwrap import indent
 
 import numpy as np
 
-from tinykit.engine.call import Argument, PadRow, Routine
+from tinykit.engine.call import Argument, PadRow
+from tinykit.engine.kernels.widen import Layout, filled
 from tinykit.graph import ir
 from tinykit.graph.windows import kernel_of
 
 _SHORT_RUN = 64  # elements
-_ASSEMBLY = r"ldr %2, [%1], #4\n sxtb16 %3, %2\n sxtb16 %2, %2, ror #8\n strd %3, %2, [%0], #@STEP@\n"
-
-_WIDEN = """\
-/* Bytes as quads of int16, each in the order 0, 2, 1, 3, a pixel's quads @STEP@ bytes apart. Gives the place of the next. */
-TK_INLINE int8_t *@NAME@(int8_t *quad, const int8_t *source, int32_t quads)
-{
-#if TK_DSP
-    uint32_t a, b;
-    for (; quads >= 4; quads -= 4) {
-        __asm__ volatile(
-@FOUR@            : "+r"(quad), "+r"(source), "=&r"(a), "=&r"(b) : : "memory");
-    }
-    for (; quads > 0; --quads) {
-        __asm__ volatile(
-@ONE@            : "+r"(quad), "+r"(source), "=&r"(a), "=&r"(b) : : "memory");
-    }
-#else
-    for (; quads > 0; --quads, source += 4, quad += @STEP@) {
-        const uint32_t bytes = tk_load32(source);
-        const uint32_t words[2] = {tk_sxtb16(bytes), tk_sxtb16_ror8(bytes)};
-        memcpy(quad, words, 8);
-    }
-#endif
-    return quad;
-}
-"""
-
-
-_WIDEN_CALL = """\
-/* The same as a call, where its code counts for more than its time. */
-TK_KERNEL int8_t *@NAME@_call(int8_t *quad, const int8_t *source, int32_t quads)
-{
-    return @NAME@(quad, source, quads);
-}
-"""
-
-
-def widen(pixels: int) -> Routine:
-    """The helper for blocks of `pixels` pixels."""
-    name, line = f"tk_widen{pixels}", f'            "{_ASSEMBLY}"\n'
-    text = _WIDEN.replace("@FOUR@", 4 * line).replace("@ONE@", line).replace("@NAME@", name).replace("@STEP@", str(8 * pixels))
-    return Routine(name, text, ("tk_dsp", "tk_load32", "tk_sxtb16", "tk_sxtb16_ror8"))
-
-
-def widen_call(pixels: int) -> Routine:
-    """The helper as a function that is not copied into its callers."""
-    return Routine(f"tk_widen{pixels}_call", _WIDEN_CALL.replace("@NAME@", f"tk_widen{pixels}"))
-
 
 _PIXEL = """\
             const int8_t *const source = in + @SOURCE@;
-            quad = @WIDEN@(quad, source, depth / 4);
+            quad = @WIDEN@(quad, source, depth / 4@SUM@);
             if (depth % 4) {
                 uint32_t rest = 0;
                 for (int32_t k = 0; k < depth % 4; ++k) {
                     rest |= (uint32_t)(uint8_t)source[depth / 4 * 4 + k] << 8 * k;
                 }
-                @WIDEN@(quad, (const int8_t *)&rest, 1);
+                @WIDEN@(quad, (const int8_t *)&rest, 1@SUM@);
             }
 """
 
@@ -90,11 +43,12 @@ _WINDOW = """\
 @LAST@"""
 
 _RUN = """\
-                    quad = @WIDEN@(quad, source, run / 4);
+                    quad = @WIDEN@(quad, source, run / 4@SUM@);
 """
 _REST_FIRST = """\
             int8_t *rest = buffer + rests;
-"""
+@ZERO@"""
+_REST_ZERO = "            tk_store32(buffer + rests + (run % 4 * RUNS - 1) / 4 * 4, 0);\n"
 _REST_OF_RUN = """\
                     for (int32_t k = run / 4 * 4; k < run; ++k) {
                         *rest++ = source[k];
@@ -102,7 +56,7 @@ _REST_OF_RUN = """\
 """
 _REST_LAST = """\
             if (run % 4) {
-                @WIDEN@(quad, buffer + rests, (run % 4 * RUNS + 3) / 4);
+                @WIDEN@(quad, buffer + rests, (run % 4 * RUNS + 3) / 4@SUM@);
             }
 """
 
@@ -181,39 +135,40 @@ class Columns:
         rest = taps[:, whole:].ravel()
         return np.concatenate([taps[:, :whole].ravel(), rest, np.full(-len(rest) % 4, -1)]).reshape(-1, 4)
 
-    @property
-    def instructions(self) -> float:
+    def instructions(self, layout: Layout) -> float:
         """About how many a pixel takes."""
-        return 4.4 * len(self.order) + 2 * (self.length % 4 * self.runs) + 4 * self.runs + 12
+        return layout.instructions * len(self.order) + 2 * (self.length % 4 * self.runs) + 4 * self.runs + 12
 
-    def _places(self, pixels: int) -> tuple[int, int, int]:
-        """Where behind the columns lie what is left of runs, a run's copy, and the end."""
-        rests = 8 * pixels * len(self.order)
+    def _places(self, layout: Layout) -> tuple[int, int, int]:
+        """Where behind the columns and sums lie what is left of runs, a run's copy, and the end."""
+        rests = layout.bytes(len(self.order))
         if self.padding is None:
             return rests, rests, rests
         edges = rests + _words(self.length % 4 * self.runs)
         return rests, edges, edges + _words(self.length) * self.copied
 
-    def scratch(self, pixels: int) -> int:
+    def scratch(self, layout: Layout) -> int:
         """Bytes of the buffer."""
-        return self._places(pixels)[2]
+        return self._places(layout)[2]
 
-    def values(self, pixels: int) -> dict[str, Argument]:
+    def values(self, layout: Layout) -> dict[str, Argument]:
         """The text's integers."""
         if self.padding is None:
             return dict(self.shape)
-        rests, edges, _ = self._places(pixels)
+        rests, edges, _ = self._places(layout)
         values = {"run": self.length, **({"rests": rests} if self.depth % 4 else {}), **({"edges": edges} if self.copied else {})}
         return {**self.shape, **values}
 
-    def fill(self, pixels: int, shared: bool) -> str:
-        """The text for blocks of `pixels` pixels.
+    def fill(self, layout: Layout, shared: bool) -> str:
+        """The text for blocks of that layout.
 
         Args:
             shared: for a function that layers share, which knows no lengths.
         """
-        often, seldom = f"tk_widen{pixels}", f"tk_widen{pixels}_call"
-        return self.text.replace("@WIDEN@", seldom if shared else often).replace("@SELDOM@", seldom)
+        seldom = f"{layout.name}_call"
+        summed = bool(layout.sums)
+        values = {"WIDEN": seldom if shared else layout.name, "SELDOM": seldom, "SUM": ", &total" * summed, "ZERO": _REST_ZERO * summed}
+        return filled(self.text, values)
 
 
 def _words(count: int) -> int:

@@ -1,4 +1,5 @@
-"""Fast int8 convolutions: blocks of pixels are widened into a column buffer, then `blocks` computes all their channels.
+"""Fast convolutions with weights of 8, 4 or 2 bits: pixels are widened into a column buffer block by block, then a routine of `blocks`,
+`nibble_blocks` or `lane_blocks` computes all their channels.
 
 A block has read its inputs before it writes, so that it may run in place. Blocks lie along the row-major order of the output's pixels; the
 last may be shorter: its missing pixels are computed from whatever the buffer holds, and stored where another pixel's result replaces them.
@@ -11,14 +12,17 @@ from functools import partial
 
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, Name, Place, Table, Variant
-from tinykit.engine.kernels import blocks, columns, pairs
+from tinykit.engine.kernels import blocks, columns, narrow_pairs, pairs
 from tinykit.engine.kernels.common import IN, OUT, integers
+from tinykit.engine.kernels.lane_blocks import LaneBlock
+from tinykit.engine.kernels.narrow import weight_format
+from tinykit.engine.kernels.nibble_blocks import NibbleBlock
+from tinykit.engine.kernels.widen import Layout, filled
 from tinykit.engine.memory import is_packed
 from tinykit.graph import ir
 from tinykit.graph.windows import kernel_of
 
 _SHORT_LINE, _LONG_LINE = 4, 8  # quads of a routine without passes: for any layer, for one where its code is worth it
-_STREAM = 16  # quads of a pass of the routine for all other lengths
 _WORTH = 8  # instructions that a byte of code must save an inference
 _SMALL = 512  # bytes of columns that need no smaller alternative
 _WORDS = "const int32_t *"
@@ -29,13 +33,14 @@ class Layer:
     """A convolution that the fast kernels cover, its arithmetic proved.
 
     Attributes:
+        form: its channels, as the routines for its weights take them.
         columns: how its windows are read.
     """
 
     op: ir.Conv2D
     x: ir.Tensor
     y: ir.Tensor
-    channels: pairs.Channels
+    form: pairs.Bytes | narrow_pairs.Nibbles | narrow_pairs.Lanes
     columns: columns.Columns
 
     @property
@@ -50,14 +55,14 @@ class Layer:
 
 
 def variants(graph: ir.Graph, op: ir.Conv2D) -> list[Variant]:
-    """Blocks of 3 pixels; of fewer too, where the columns of 3 are large."""
+    """Blocks of 3 or 4 pixels; of fewer too, where the columns of these are large."""
     layer = _layer(graph, op)
     if layer is None:
         return []
     single = access.pixels(graph, op, kernel_of(op), op.stride, op.dilation)
     found = []
-    for count in (3, 2, 1):
-        scratch = layer.columns.scratch(count)
+    for count in layer.form.counts:
+        scratch = layer.columns.scratch(_block(layer, count).layout)
         found.append(Variant(access.grouped(single, count, scratch), partial(_call, layer, count), _instructions(layer, count)))
         if scratch <= _SMALL:
             break
@@ -67,42 +72,50 @@ def variants(graph: ir.Graph, op: ir.Conv2D) -> list[Variant]:
 def _layer(graph: ir.Graph, op: ir.Conv2D) -> Layer | None:
     """The layer, None where the fast kernels do not cover it: packed operands, a single channel, sums that are not proved."""
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    if is_packed(x) or is_packed(y) or op.weight_bits != 8 or op.inputs[0] in graph.constants or not y.size:
+    if is_packed(x) or is_packed(y) or op.inputs[0] in graph.constants or not y.size:
         return None
     if not (-128 <= op.act_min <= op.act_max <= 127 and -128 <= y.zero_point <= 127):
         return None
-    channels = pairs.prove(op, x, y)
-    return None if channels is None else Layer(op, x, y, channels, columns.columns(op, x, y))
+    source, clamp, odd = columns.columns(op, x, y), blocks.Clamp(op.act_min, op.act_max), weight_format(op).odd
+    channels = pairs.prove(op, x, y, zeros=not odd)
+    if channels is None:
+        return None
+    if op.weight_bits == 8:
+        return Layer(op, x, y, pairs.bytes_form(channels, clamp), source)
+    limits = min(x.low, x.zero_point), max(x.high, x.zero_point)
+    nibbles, lanes = partial(narrow_pairs.nibbles, channels, clamp), partial(narrow_pairs.lanes, channels, clamp, limits, odd, source.order)
+    form = nibbles() if op.weight_bits == 4 else lanes()
+    return None if form is None else Layer(op, x, y, form, source)
 
 
-def _block(layer: Layer, count: int) -> blocks.Block:
+def _block(layer: Layer, count: int) -> blocks.Block | NibbleBlock | LaneBlock:
     """The routine for blocks of `count` pixels."""
-    quads, op = len(layer.columns.order), layer.op
-    line = blocks.Block(count, quads, False, layer.channels.split, op.act_min, op.act_max)
-    stream = blocks.Block(count, _STREAM, True, layer.channels.split, op.act_min, op.act_max)
+    quads = len(layer.columns.order)
+    line, stream = layer.form.line(count, quads), layer.form.stream(count, quads)
+    if line is None or quads > _LONG_LINE:
+        return stream
     saved = (stream.pair_instructions(quads) - line.pair_instructions(quads)) * layer.pairs * -(-layer.pixels // count)
-    worth = quads <= _LONG_LINE and saved >= _WORTH * line.code_bytes
-    return line if quads <= _SHORT_LINE or worth else stream
+    return line if quads <= _SHORT_LINE or saved >= _WORTH * line.code_bytes else stream
 
 
 def _instructions(layer: Layer, count: int) -> float:
     """An estimate."""
-    block = _block(layer, count)
-    one = layer.pairs * block.pair_instructions(len(layer.columns.order)) + 30 + count * layer.columns.instructions
+    block, quads = _block(layer, count), len(layer.columns.order)
+    one = layer.pairs * block.pair_instructions(quads) + 30 + count * layer.columns.instructions(block.layout)
     return -(-layer.pixels // count) * one
 
 
 _LOOP = """\
     enum { PIXELS = @PIXELS@ };
-    tk_block block = {0, 0, 0, buffer, buffer + 8 * PIXELS * quads, skip, pairs};
+    tk_block block = {0, 0, 0, buffer, buffer + 8 * PIXELS * quads, skip, pairs, 0};
     for (int32_t first = first_block; (uint32_t)first < (uint32_t)pixels; first += block_step) {
         const int32_t count = pixels - first < PIXELS ? pixels - first : PIXELS;
         for (int32_t p = 0; p < count; ++p) {
-            int8_t *quad = buffer + 8 * p;
+            int8_t *quad = buffer + @STEP@ * p;
 @FILL@        }
         block.second = count > 1 ? channels : 0;
         block.third = count > 2 ? 2 * channels : block.second;
-        block.out = out + first * channels;
+@FOURTH@        block.out = out + first * channels;
         block.pairs = pairs;
         routine(&block);
         if (odd) { /* the last channel with the one before it, which is computed once more */
@@ -112,19 +125,33 @@ _LOOP = """\
         }
     }
 """
+_FOURTH = "        block.fourth = count > 3 ? 3 * channels : block.third;\n"
+_TOTAL = "            uint32_t total = 0;\n"
+_SUM = "            tk_store32(buffer + 8 * PIXELS * quads + 4 * (@PLACE@ + p), total * @FACTOR@u);\n"
+
+
+def _loop(layer: Layer, layout: Layout, shared: bool) -> str:
+    """The function's text."""
+    fill = layer.columns.fill(layout, shared)
+    if layout.sums:
+        sums = [(str(i * layout.pixels), str(factor & 0xFFFFFFFF)) for i, factor in enumerate(layout.sums)]
+        fill = _TOTAL + fill + "".join(_SUM.replace("@PLACE@", place).replace("@FACTOR@", factor) for place, factor in sums)
+    values = {"PIXELS": str(layout.pixels), "STEP": str(layout.step), "FILL": fill, "FOURTH": _FOURTH * (layout.pixels > 3)}
+    return layer.columns.head + filled(_LOOP, values)
 
 
 def _call(layer: Layer, count: int, reverse: bool) -> Call:
     """The kernel for blocks of `count` pixels."""
     block, source, channels = _block(layer, count), layer.columns, layer.y.channels
-    quads, packed = len(source.order), pairs.pack(layer.channels, layer.columns.order)
+    layout, packed = block.layout, layer.form.pack(source.order)
+    quads = layout.quads(len(source.order))
     values: dict[str, Argument] = {
-        **source.values(count), "pixels": layer.pixels, "channels": channels, "quads": quads, "skip": block.skip(quads),
+        **source.values(layout), "pixels": layer.pixels, "channels": channels, "quads": quads, "skip": block.skip(quads),
         "first_block": (layer.pixels - 1) // count * count if reverse else 0, "block_step": -count if reverse else count,
     }  # fmt: skip
     shared = block.stream and not source.special  # little of these layers' time is left for anything but the routine
     values["odd"] = len(packed) // layer.pairs * (layer.pairs - 1) if channels % 2 else 0
-    body = source.head + _LOOP.replace("@PIXELS@", str(count)).replace("@FILL@", source.fill(count, shared))
+    body = _loop(layer, layout, shared)
     arguments: dict[str, Argument] = {
         "in": Place(layer.x.name), "out": Place(layer.y.name), "buffer": Place(None), "routine": Name(block.name),
         "pairs": Table("w", packed),
@@ -133,7 +160,8 @@ def _call(layer: Layer, count: int, reverse: bool) -> Call:
     if source.padding is not None:
         arguments["padding"] = source.padding
         pointers.append((IN, "padding"))
-    name = f"{source.name}_p{count}" + ("" if shared else f"_c{source.depth}")
-    function = Function(name, (*pointers, *integers(values)), body, source.support)
-    helpers = [columns.widen(count)] + [columns.widen_call(count)] * (columns.widen_call(count).name in body)
+    name = f"{source.name}_p{count}{layer.form.tag}" + ("" if shared else f"_c{source.depth}")
+    support = (*source.support, "tk_load32") if layout.sums else source.support
+    function = Function(name, (*pointers, *integers(values)), body, support)
+    helpers = [layout.widen()] + [layout.widen_call()] * (layout.widen_call().name in body)
     return Call(function, {**arguments, **values}, (blocks.BLOCK, block.routine(), *helpers))

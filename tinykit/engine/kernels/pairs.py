@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinykit.engine.requant import accumulator_range
+from tinykit.engine.kernels.blocks import STREAM, Block, Clamp
+from tinykit.engine.requant import accumulator_range, code_base
 from tinykit.graph import ir
 from tinykit.graph.fixedpoint import multiply_by_quantized_multiplier
 
@@ -29,7 +30,7 @@ class Channels:
         bias: with the input's zero point folded in, int64 modulo 2^32.
         multiplier: 2^30..2^31 - 1.
         shift: to the right, less one, 0..30.
-        split: the two channels of a pair need words of their own.
+        size: largest |accumulator|.
         zero: the output's zero point.
     """
 
@@ -37,15 +38,41 @@ class Channels:
     bias: np.ndarray
     multiplier: np.ndarray
     shift: np.ndarray
-    split: bool
+    size: np.ndarray
     zero: int
 
+    @property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first and the second channel of each pair."""
+        first, second = (np.array(list(side)) for side in zip(*pair_channels(len(self.bias))))
+        return first, second
 
-def prove(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Channels | None:
+    def ordered(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of each pair's first and second channels, int64 [pairs, *order], 0 where `order` is -1."""
+        first, second = self.sides
+        taps = np.concatenate([self.weights, np.zeros((len(self.weights), 1), np.int64)], axis=1)[:, order]
+        return taps[first], taps[second]
+
+    def words(self) -> np.ndarray:
+        """The last word of each pair. The mark is on the last pair and, where that overlaps, on the one before."""
+        first, second = self.sides
+        marks = np.arange(len(first)) >= len(first) - 1 - len(self.bias) % 2
+        return self.shift[first] | self.shift[second] << 8 | marks << 15 | (2 * self.zero + 1) << 16
+
+
+def table(columns: list[np.ndarray]) -> np.ndarray:
+    """int32 words, pair by pair, from columns of int64 [pairs] modulo 2^32."""
+    return (np.stack(columns, axis=1).ravel() & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+
+
+def prove(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor, zeros: bool = True) -> Channels | None:
     """The channels of a layer with weights [out, ...], or None where exactness cannot be proved for one of them.
 
     A channel whose output is the same at both ends of its accumulator's range is constant, since requantisation is monotone: it becomes
     a sum that gives that constant, so that dead channels with any bias are no obstacle.
+
+    Args:
+        zeros: weights may be 0.
     """
     out = len(op.weights)
     least, largest = accumulator_range(op, x)
@@ -55,9 +82,9 @@ def prove(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Channels | None:
     multiplier, shift = (np.broadcast_to(v, out).astype(np.int64) for v in (op.multiplier, op.shift))
     zero = y.zero_point
     weights = op.weights.reshape(out, -1).astype(np.int64)
-    bias = op.bias.astype(np.int64) - x.zero_point * weights.sum(axis=1)
+    bias = op.bias.astype(np.int64) - (x.zero_point - code_base(x)) * weights.sum(axis=1)
     ends = [np.clip(multiply_by_quantized_multiplier(v, multiplier, shift) + zero, op.act_min, op.act_max) for v in (least, largest)]
-    constant = ends[0] == ends[1]
+    constant = (ends[0] == ends[1]) & zeros
     size = np.maximum(np.abs(least), np.abs(largest))
     scaled = (size * multiplier >> 31) + 2
     rounding = np.abs(2 * zero + 1) << np.clip(-shift - 1, 0, 30)
@@ -68,12 +95,7 @@ def prove(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Channels | None:
     bias = np.where(constant, 4 * (ends[0] - zero), bias)
     weights = np.where(constant[:, None], 0, weights)
     size = np.where(constant, np.abs(bias), size)
-    first, second = (np.array(list(side)) for side in zip(*pair_channels(out)))
-    lanes = weights[first] + 256 * weights[second]
-    split = bool((size[second] >= _JOINT).any() or (lanes < -(1 << 15)).any() or (lanes >= 1 << 15).any())
-    return Channels(
-        weights, bias, np.where(constant, _HALF, multiplier), np.where(constant, 0, -shift - 1), split, zero,
-    )  # fmt: skip
+    return Channels(weights, bias, np.where(constant, _HALF, multiplier), np.where(constant, 0, -shift - 1), size, zero)
 
 
 def pair_channels(count: int) -> list[tuple[int, int]]:
@@ -81,20 +103,47 @@ def pair_channels(count: int) -> list[tuple[int, int]]:
     return [(c, c + 1) for c in range(0, count - 1, 2)] + ([(count - 2, count - 1)] if count % 2 else [])
 
 
-def pack(channels: Channels, order: np.ndarray) -> np.ndarray:
-    """int32 words, pair by pair. The mark is on the last pair and, where that overlaps, on the one before.
+@dataclass(frozen=True)
+class Bytes:
+    """Weights of 8 bits for the routines of `blocks`.
 
-    Args:
-        order: [quads, 4] which tap each element of the column is, -1 for none.
+    Attributes:
+        split: the two channels of a pair need words of their own.
     """
-    first, second = (np.array(list(side)) for side in zip(*pair_channels(len(channels.bias))))
-    taps = np.concatenate([channels.weights, np.zeros((len(channels.weights), 1), np.int64)], axis=1)[:, order[:, [0, 2, 1, 3]]]
-    a, b = taps[first], taps[second]
-    lanes = (a & 255) | (b & 255) << 8 if channels.split else a + 256 * b
-    weights = (lanes & 0xFFFF).astype("<u2").reshape(len(first), -1).view("<u4").astype(np.int64)
-    bias, multiplier, shift = channels.bias, channels.multiplier, channels.shift
-    joint = bias[second] if channels.split else bias[first] + 256 * bias[second]
-    marks = np.arange(len(first)) >= len(first) - 1 - len(bias) % 2
-    word = shift[first] | shift[second] << 8 | marks << 15 | (2 * channels.zero + 1) << 16
-    columns = [bias[first], joint, *weights.T, 2 * multiplier[first], multiplier[second] * (1 + channels.split), word]
-    return (np.stack(columns, axis=1).ravel() & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+
+    channels: Channels
+    split: bool
+    clamp: Clamp
+
+    counts = (3, 2, 1)
+    tag = ""
+
+    def line(self, pixels: int, quads: int) -> Block | None:
+        """The routine without passes."""
+        return Block(pixels, quads, False, self.split, self.clamp)
+
+    def stream(self, pixels: int, quads: int) -> Block:
+        """The routine for columns of any length."""
+        return Block(pixels, STREAM, True, self.split, self.clamp)
+
+    def pack(self, order: np.ndarray) -> np.ndarray:
+        """int32 words, pair by pair.
+
+        Args:
+            order: [quads, 4] which tap each element of the column is, -1 for none.
+        """
+        channels, (first, second) = self.channels, self.channels.sides
+        a, b = channels.ordered(order[:, [0, 2, 1, 3]])
+        lanes = (a & 255) | (b & 255) << 8 if self.split else a + 256 * b
+        weights = (lanes & 0xFFFF).astype("<u2").reshape(len(first), -1).view("<u4").astype(np.int64)
+        joint = channels.bias[second] if self.split else channels.bias[first] + 256 * channels.bias[second]
+        multiplier = 2 * channels.multiplier[first], channels.multiplier[second] * (1 + self.split)
+        return table([channels.bias[first], joint, *weights.T, *multiplier, channels.words()])
+
+
+def bytes_form(channels: Channels, clamp: Clamp) -> Bytes:
+    """The channels of a layer with weights of 8 bits."""
+    first, second = channels.sides
+    lanes = channels.weights[first] + 256 * channels.weights[second]
+    split = bool((channels.size[second] >= _JOINT).any() or (lanes < -(1 << 15)).any() or (lanes >= 1 << 15).any())
+    return Bytes(channels, split, clamp)

@@ -1,0 +1,136 @@
+"""Layers with weights of 4 and 2 bits against the same layers with 8, instructions on an emulated nano33ble.
+
+Example:
+    python benchmarks/narrow.py
+
+One layer a network, random weights and inputs; int8 in and out. Every element of each layer is compared with the reference executor. Writes
+benchmarks/narrow.md. Exit code 1 where an element differs or a limit is missed. Needs arm-none-eabi-gcc.
+"""
+
+import datetime
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinykit.graph import ir, windows
+
+HERE = Path(__file__).parent
+SEED, SAMPLES = 0, 2
+_ROOM = 48_000  # bytes
+_HEAD = """\
+# Weights of 4 and 2 bits
+
+{day}, seed {seed}, `python benchmarks/narrow.py`, {compiler}, -O3. Everything is **emulated** (nano33ble), no physical board.
+
+One layer a network, int8 in and out, random weights over all values, outputs not clamped; the arena has room for the buffers.
+Instructions of the layer with requantisation and all loops, and the ratio to the same layer with int8 weights. Ternary: -1, 0, 1.
+Four levels: -3, -1, 1, 3. Elements that differ from the reference executor, all layers: {wrong} of {elements:,}.
+
+| layer | MACs | int8 | 4 bits | ratio | ternary | ratio | four levels | ratio |
+|---|---|---|---|---|---|---|---|---|
+"""
+LIMITS = {"4 bits": 1.12, "ternary": 0.75, "four levels": 0.85}
+"""Of a convolution's ratio."""
+
+
+def _uniform(low: int, high: int) -> Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]:
+    return lambda rng, shape: rng.integers(low, high + 1, shape)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A kind of weights: their bits, how they are drawn, and how large they are (root mean square)."""
+
+    bits: int
+    draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+    size: float
+
+
+KINDS = {
+    "int8": Weights(8, _uniform(-127, 127), 73.0),
+    "4 bits": Weights(4, _uniform(-7, 7), 4.3),
+    "ternary": Weights(2, _uniform(-1, 1), 0.82),
+    "four levels": Weights(2, lambda rng, shape: 2 * rng.integers(-2, 2, shape) + 1, 2.2),
+}
+Shape = tuple[int, int, int]
+LAYERS: tuple[tuple[str, Shape, int, int], ...] = (  # kind, input, output channels, window
+    ("conv2d", (16, 16, 32), 32, 3), ("conv2d", (8, 8, 64), 64, 3), ("conv2d", (4, 4, 256), 64, 3), ("conv2d", (5, 7, 13), 11, 3),
+    ("conv2d", (16, 16, 32), 32, 1), ("conv2d", (8, 8, 64), 64, 1), ("conv2d", (5, 7, 13), 11, 1),
+    ("depthwise_conv2d", (16, 16, 32), 32, 3), ("depthwise_conv2d", (8, 8, 64), 64, 3), ("depthwise_conv2d", (5, 7, 13), 13, 3),
+    ("fully_connected", (1, 1, 256), 64, 1), ("fully_connected", (1, 1, 77), 11, 1),
+)  # fmt: skip
+
+
+def layer(kind: str, shape: Shape, out: int, window: int, weights: Weights) -> ir.Graph:
+    """A network of one layer, the same but for its weights, and a larger tensor behind it, so that columns find room in the arena."""
+    rng = np.random.default_rng(SEED)
+    dense, depthwise = kind == "fully_connected", kind == "depthwise_conv2d"
+    pad = (window // 2,) * 4
+    taps = window * window * (1 if depthwise else int(np.prod(shape)) if dense else shape[2])
+    size = (out,) if dense else (*windows.output_size_2d(shape[:2], (window, window), (1, 1), (1, 1), pad), out)
+    given = (int(np.prod(shape)),) if dense else shape
+    tensors = {"x": ir.Tensor("x", given, 0.5, -128), "y": ir.Tensor("y", size, 0.5, 3)}
+    axes = (out, taps) if dense else (window, window, out) if depthwise else (out, window, window, shape[2])
+    values = weights.draw(rng, axes).astype(np.int8)
+    if weights is KINDS["four levels"]:
+        values.flat[0] = 3
+    shift = -round(np.log2(np.sqrt(taps) * weights.size * 73 / 64)) - rng.integers(0, 2, out)
+    parameters = (rng.integers(-99, 99, out), rng.integers(1 << 30, (1 << 31) - 1, out), np.minimum(shift, -1))
+    common = ("layer", ("x",), "y", values, *(p.astype(np.int32) for p in parameters), np.full(out, 0.01, np.float32), -128, 127)
+    made: ir.Op
+    if dense:
+        made = ir.FullyConnected(*common, weight_bits=weights.bits)
+    else:
+        cls = ir.DepthwiseConv2D if depthwise else ir.Conv2D
+        made = cls(*common, weight_bits=weights.bits, stride=(1, 1), dilation=(1, 1), padding=pad)
+    rows = _ROOM if dense else -(-_ROOM // (size[1] * out))
+    tensors["z"] = ir.Tensor("z", (size[0] + rows, *size[1:]), 0.5, 3)
+    room = ir.Pad("room", ("y",), "z", ((0, rows), *((0, 0) for _ in size[1:])), 3)
+    graph = ir.Graph(tensors, [made, room], ("x",), ("z",), {}, "layer")
+    graph.validate()
+    return graph
+
+
+def measure(graph: ir.Graph) -> tuple[int, int, int, int]:
+    """(instructions of the layer, its MACs, differing elements, elements)."""
+    from tinykit.boards.pipeline import compile_graph, layer_table
+    from tinykit.boards.table import board
+
+    with tempfile.TemporaryDirectory() as out:
+        compiled = compile_graph(graph, board("nano33ble"), Path(out), toolchain="gcc", samples=SAMPLES, seed=SEED)
+        row = layer_table(compiled)[0]
+    return int(row["instructions"]), int(row["macs"]), compiled.verification.mismatches, compiled.verification.elements
+
+
+def main() -> None:
+    from tinykit.boards.toolchain import choose
+
+    rows, wrong, elements, missed = [], 0, 0, []
+    for kind, shape, out, window in LAYERS:
+        found = {name: measure(layer(kind, shape, out, window, weights)) for name, weights in KINDS.items()}
+        title = f"{kind} {window}x{window}, {'x'.join(map(str, shape))} -> {out}"
+        cells = [title, f"{found['int8'][1]:,}", f"{found['int8'][0]:,}"]
+        for name in list(KINDS)[1:]:
+            ratio = found[name][0] / found["int8"][0]
+            cells += [f"{found[name][0]:,}", f"{ratio:.2f}"]
+            if kind == "conv2d" and ratio > LIMITS[name]:
+                missed.append(f"{title}: {name} {ratio:.3f}, limit {LIMITS[name]}")
+        wrong += sum(f[2] for f in found.values())
+        elements += sum(f[3] for f in found.values())
+        rows.append(f"| {' | '.join(cells)} |")
+        print(rows[-1], flush=True)
+    day = datetime.date.today().isoformat()
+    head = _HEAD.format(day=day, seed=SEED, compiler=choose("gcc").version, wrong=wrong, elements=elements)
+    limits = ", ".join(f"{name} {limit:.2f}" for name, limit in LIMITS.items())
+    text = "\nLimits of convolutions: " + limits + ". " + ("Missed: " + "; ".join(missed) if missed else "None is missed.") + "\n"
+    (HERE / "narrow.md").write_text(head + "\n".join(rows) + "\n" + text, encoding="utf-8")
+    print(text)
+    sys.exit(bool(wrong or missed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Channels in pairs whose weights have 4 or 2 bits, as the routines of `nibble_blocks` and `lane_blocks` read them, and their proofs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinykit.engine.kernels.blocks import STREAM, Clamp
+from tinykit.engine.kernels.lane_blocks import LOW, LaneBlock
+from tinykit.engine.kernels.nibble_blocks import NibbleBlock
+from tinykit.engine.kernels.pairs import Channels, table
+
+_DOUBLED = 1 << 30  # sums below it may be doubled
+_HIGH = 1 << 31 - LOW  # what is above the lower channel's bits holds sums below it
+_PASSES = (8, 6, 4, 2, 1)  # steps of a pass after which A' is taken out; the longest that is proved
+
+
+@dataclass(frozen=True)
+class Nibbles:
+    """Weights of 4 bits."""
+
+    channels: Channels
+    clamp: Clamp
+
+    counts = (3, 2, 1)
+    tag = "_w4"
+
+    def line(self, pixels: int, quads: int) -> NibbleBlock | None:
+        """The routine without passes."""
+        return NibbleBlock(pixels, quads, False, self.clamp)
+
+    def stream(self, pixels: int, quads: int) -> NibbleBlock:
+        """The routine for columns of any length."""
+        return NibbleBlock(pixels, STREAM, True, self.clamp)
+
+    def pack(self, order: np.ndarray) -> np.ndarray:
+        """int32 words, pair by pair: the initial sums, 4 taps a word, the multipliers, shifts and zero point.
+
+        Args:
+            order: [quads, 4] which tap each element of the column is, -1 for none, which adds nothing to either sum.
+        """
+        channels, (first, second) = self.channels, self.channels.sides
+        a, b = channels.ordered(order)
+        taps = np.where(order < 0, 0, 16 * b + a + 8) & 255
+        weights = (taps << np.arange(0, 32, 8)).sum(axis=-1)
+        initial = channels.bias[first], channels.bias[first] + 16 * channels.bias[second]
+        return table([*initial, *weights.T, channels.multiplier[first], channels.multiplier[second], channels.words()])
+
+
+def nibbles(channels: Channels, clamp: Clamp) -> Nibbles | None:
+    """The channels of a layer with weights of 4 bits; None where a sum may be too large."""
+    first, second = channels.sides
+    fits = (channels.size[first] < _DOUBLED).all() and (channels.size[second] < 1 << 27).all()
+    return Nibbles(channels, clamp) if fits else None
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Weights of 2 bits.
+
+    Attributes:
+        low, high: least and largest element of a column.
+        odd: weights are 2 c + 1.
+        order: [quads, 4] which tap each element of the column is; an even number of quads.
+    """
+
+    channels: Channels
+    clamp: Clamp
+    low: int
+    high: int
+    odd: bool
+    order: np.ndarray
+
+    counts = (4, 2, 1)
+    tag = "_w2"
+
+    @property
+    def _offset(self) -> int:
+        """What makes the first channels' fields unsigned: the least that does."""
+        return 2 if self.odd else max(0, -int(self.channels.weights.min()))
+
+    @property
+    def _signs(self) -> np.ndarray:
+        """int64 [pairs]: -1 where the first channel's weights are negated, so that its fields are small; not in -2..1."""
+        symmetric = self.odd or self._offset == 1
+        return np.where(symmetric & (self.channels.weights[self.channels.sides[0]].sum(axis=1) > 0), -1, 1)
+
+    @property
+    def _fields(self) -> tuple[np.ndarray, np.ndarray]:
+        """int64 [pairs, quads, 4]: unsigned fields of the first channels, signed ones of the second; none where there is no tap."""
+        first, second = self.channels.ordered(self.order)
+        a, b = ((w - self.odd) >> self.odd for w in (first * self._signs[:, None, None], second))
+        tap = self.order >= 0
+        return np.where(tap, a + self._offset, 0), np.where(tap, b, 0)
+
+    def _fits(self, starts: np.ndarray) -> bool:
+        """Whether A' stays within its bits from each of these quads to the next."""
+        sums = np.add.reduceat(self._fields[0].sum(axis=-1), starts, axis=1).max(initial=0)
+        least, most = (-(1 << LOW - 1), (1 << LOW - 1) - 1) if self._signed else (0, (1 << LOW) - 1)
+        return bool(sums * self.low >= least and sums * self.high <= most)
+
+    @property
+    def _signed(self) -> bool:
+        return self.low < 0
+
+    @property
+    def _wide(self) -> bool:
+        """Whether B, with its bias, may leave its bits, or needs a pixel's sum."""
+        return self.odd or bool((self.channels.size[self.channels.sides[1]] >= _HIGH).any())
+
+    def _whole(self) -> bool:
+        """Whether both sums stay within their bits to the end."""
+        most = int(np.abs(self._fields[1]).sum(axis=(1, 2)).max(initial=0)) * max(-self.low, self.high)
+        return self._fits(np.array([0])) and most < _HIGH
+
+    def _block(self, pixels: int, steps: int, stream: bool, split: bool) -> LaneBlock:
+        first = -6 if self.odd else -2 * self._offset
+        factors = (first, 2 * self.odd) if self._wide else (first,)
+        return LaneBlock(pixels, steps, stream, split, self._wide, self.odd, self._signed, factors, self.clamp)
+
+    def line(self, pixels: int, quads: int) -> LaneBlock | None:
+        """The routine without passes, where sums can stay to the end."""
+        return self._block(pixels, (quads + 1) // 2, False, False) if self._whole() else None
+
+    def stream(self, pixels: int, quads: int) -> LaneBlock:
+        """The routine for columns of any length."""
+        steps = (quads + 1) // 2
+        if self._whole():
+            return self._block(pixels, STREAM // 2, True, False)
+        for size in _PASSES:
+            first = 1 + size - (1 - steps) % size
+            if self._fits(2 * np.array([0, *range(first, steps, size)])):
+                return self._block(pixels, size, True, True)
+        raise AssertionError("16 taps of 3 are always within 14 bits")
+
+    def pack(self, order: np.ndarray) -> np.ndarray:
+        """int32 words, pair by pair: the initial sum, 8 taps a word, twice the bias (of both where B is taken out), the sign of the first
+        channel, multipliers, shifts and zero point."""
+        channels, (first, second) = self.channels, self.channels.sides
+        a, b = (field.reshape(len(first), -1, 2, 4) for field in self._fields)
+        lanes = (a | b << LOW) & 0xFFFF
+        halves = [lanes[..., i] | lanes[..., i + 2] << 16 for i in range(2)]  # of each quad
+        weights = np.sum([_turned(halves[i % 2][..., i // 2], 4 * i) for i in range(4)], axis=0)
+        twice = 2 * channels.bias[first], 2 * channels.bias[second]
+        rest = channels.multiplier[first], channels.multiplier[second], channels.words()
+        if self._wide:
+            return table([np.zeros_like(first), *weights.T, *twice, self._signs, *rest])
+        return table([channels.bias[second] << LOW, *weights.T, twice[0], *rest, self._signs])
+
+
+def _turned(words: np.ndarray, bits: int) -> np.ndarray:
+    """Rotated to the left."""
+    return (words << bits | words >> 32 - bits) & 0xFFFFFFFF
+
+
+def lanes(channels: Channels, clamp: Clamp, limits: tuple[int, int], odd: bool, order: np.ndarray) -> Lanes | None:
+    """The channels of a layer with weights of 2 bits, columns within `limits`; None where a sum may be too large."""
+    if not (channels.size < _DOUBLED).all():
+        return None
+    return Lanes(channels, clamp, *limits, odd, np.concatenate([order, np.full((len(order) % 2, 4), -1)]))

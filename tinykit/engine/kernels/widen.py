@@ -1,0 +1,118 @@
+"""How a block's columns lie in the buffer, and the C helper that widens bytes into them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tinykit.engine.call import Routine
+
+_WIDEN = """\
+/* Bytes as quads of int16, each in the order 0, 2, 1, 3, @SAYS@. Gives the place of the next. */
+TK_INLINE int8_t *@NAME@(int8_t *quad, const int8_t *source, int32_t quads@TOTAL_P@)
+{
+#if TK_DSP
+    uint32_t a, b@SUM_V@;
+    for (; quads >= 4; quads -= 4) {
+        __asm__ volatile(
+@FOUR@            : "+r"(quad), "+r"(source), "=&r"(a), "=&r"(b)@SUM_O@ :@SUM_I@ : "memory");
+    }
+    for (; quads > 0; --quads) {
+        __asm__ volatile(
+@ONE@            : "+r"(quad), "+r"(source), "=&r"(a), "=&r"(b)@SUM_O@ :@SUM_I@ : "memory");
+    }
+@SUM_S@#else
+    for (; quads > 0; --quads, source += 4, quad += @STEP@) {
+        const uint32_t bytes = tk_load32(source);
+        const uint32_t words[2] = {tk_sxtb16(bytes), tk_sxtb16_ror8(bytes)};
+@STORE@    }
+#endif
+    return quad;
+}
+"""
+
+
+_WIDEN_CALL = """\
+/* The same as a call, where its code counts for more than its time. */
+TK_KERNEL int8_t *@NAME@_call(int8_t *quad, const int8_t *source, int32_t quads@TOTAL_P@)
+{
+    return @NAME@(quad, source, quads@TOTAL_A@);
+}
+"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the columns of a block lie side by side in the buffer.
+
+    Attributes:
+        pixels: of the block.
+        halves: the first halves of all pixels' quads, then the second ones; else quad by quad.
+        even: there is an even number of quads, the last of which may hold anything.
+        sums: behind the columns lies, for each of these factors, the sum of each pixel's column times it.
+    """
+
+    pixels: int
+    halves: bool = False
+    even: bool = False
+    sums: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the helper that widens."""
+        return f"tk_widen{self.pixels}{'h' * self.halves}{'s' * bool(self.sums)}"
+
+    @property
+    def step(self) -> int:
+        """Bytes from a pixel's column to the next one's."""
+        return 4 if self.halves else 8
+
+    @property
+    def instructions(self) -> float:
+        """That a quad takes."""
+        return 4.4 + self.halves + 2 * bool(self.sums)
+
+    def quads(self, count: int) -> int:
+        """Of a column of `count` quads."""
+        return count + count % 2 * self.even
+
+    def bytes(self, count: int) -> int:
+        """Of the columns of `count` quads, and of the sums."""
+        return self.pixels * (8 * self.quads(count) + 4 * len(self.sums))
+
+    def widen(self) -> Routine:
+        """The helper that widens."""
+        step, half = 8 * self.pixels, 4 * self.pixels
+        store = f"str %3, [%0], #{half}\\n str %2, [%0], #{half}" if self.halves else f"strd %3, %2, [%0], #{step}"
+        ones = r"\n smlad %4, %3, %5, %4\n smlad %4, %2, %5, %4" if self.sums else ""
+        line = f'            "ldr %2, [%1], #4\\n sxtb16 %3, %2\\n sxtb16 %2, %2, ror #8{ones}\\n {store}\\n"\n'
+        twin = f"        tk_store32(quad, words[0]);\n        tk_store32(quad + {half}, words[1]);\n"
+        added = "        *total = tk_smlad(words[1], 0x10001, tk_smlad(words[0], 0x10001, *total));\n"
+        says = f"a pixel's quads {step} bytes apart"
+        values = {
+            "FOUR": 4 * line, "ONE": line, "NAME": self.name, "STEP": str(step),
+            "SAYS": says + f", its halves {half}" * self.halves + "; their sum is added to total" * bool(self.sums),
+            "STORE": (twin if self.halves else "        memcpy(quad, words, 8);\n") + added * bool(self.sums), **self._summed(),
+        }  # fmt: skip
+        helpers = ("tk_dsp", "tk_load32", "tk_sxtb16", "tk_sxtb16_ror8", *(("tk_smlad",) if self.sums else ()))
+        return Routine(self.name, filled(_WIDEN, values), helpers)
+
+    def widen_call(self) -> Routine:
+        """The helper as a function that is not copied into its callers."""
+        return Routine(f"{self.name}_call", filled(_WIDEN_CALL, {"NAME": self.name, **self._summed()}))
+
+    def _summed(self) -> dict[str, str]:
+        """What a helper has besides where it adds up."""
+        if not self.sums:
+            return dict.fromkeys(("TOTAL_P", "TOTAL_A", "SUM_V", "SUM_O", "SUM_I", "SUM_S"), "")
+        return {
+            "TOTAL_P": ", uint32_t *total", "TOTAL_A": ", total", "SUM_V": ", sum = *total", "SUM_O": ', "+r"(sum)',
+            "SUM_I": ' "r"(0x10001)', "SUM_S": "    *total = sum;\n",
+        }  # fmt: skip
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """Each @name@ replaced."""
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    return text
