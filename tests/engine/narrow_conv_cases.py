@@ -34,6 +34,24 @@ def narrowed(graph: ir.Graph, kind: str) -> ir.Graph:
     return result
 
 
+def packed(graph: ir.Graph, inputs: int, outputs: int, seed: int) -> ir.Graph:
+    """The same layer between tensors of other widths, their zero points at either end or inside."""
+    rng, (op,) = np.random.default_rng(seed), graph.ops
+    tensors = dict(graph.tensors)
+    for name, bits in (("x", inputs), ("y", outputs)):
+        if bits < 8:
+            low = int(rng.choice([-128, -(1 << bits - 1), 0]))
+            zero = low + int(rng.choice([0, (1 << bits) - 1, 1 << bits - 1]))
+            tensors[name] = dataclasses.replace(graph.tensors[name], bits=bits, qmin=low, zero_point=zero)
+    y = tensors["y"]
+    shift = np.clip(op.shift + (8 - inputs) - (8 - outputs), -31, -1).astype(np.int32)
+    bias = op.bias >> 8 - inputs
+    changed = dataclasses.replace(op, act_min=max(op.act_min, y.low), act_max=min(op.act_max, y.high), shift=shift, bias=bias)
+    result = dataclasses.replace(graph, tensors=tensors, ops=[changed])
+    result.validate()
+    return result
+
+
 def single(weights: np.ndarray, bits: int, **given: object) -> ir.Graph:
     """A pointwise layer with these weights [out, depth] over 3x3 pixels."""
     graph = conv((3, 3, weights.shape[1]), weights[:, None, None, :], **given)

@@ -100,6 +100,12 @@ def test_what_has_no_code_is_refused(spoil) -> None:
 # ---------------------------------------------------------------- networks
 
 
+@pytest.fixture(autouse=True)
+def _portable(monkeypatch) -> None:
+    """Only the portable kernels' tables are compact."""
+    monkeypatch.setattr(registry, "FAST", {})
+
+
 def source(graph: ir.Graph) -> str:
     engine = build_engine(graph, "net")
     return engine.files["net.c"]

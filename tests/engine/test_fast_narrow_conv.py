@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from bundles import Case, run_on_board
 from engine_host import compare, compare_all, needs_cc, run_sanitized, sanitizers, spread_engine, tampered
-from fast_conv_cases import clamps, conv, dead, random_conv, shapes
-from narrow_conv_cases import KINDS, high_sum, narrowed, single, taps_of_three
+from fast_conv_cases import clamps, dead, random_conv, shapes
+from narrow_conv_cases import KINDS, high_sum, narrowed, packed, single, taps_of_three
 from test_fast_conv import GCC, ZIG, routine
 
 from tinykit.boards.pipeline import compile_graph, layer_table
@@ -18,6 +18,8 @@ from tinykit.graph.plan.replay import replay_graph
 
 WHAT = "fast convolutions, 4 and 2 bits vs reference"
 PADDED = {"padding": (1, 1, 1, 1)}
+PACKED = [(i, w, o) for i in (8, 4, 2) for w in (8, 4, 2) for o in (8, 4, 2) if min(i, o) < 8]
+"""Bits of inputs, weights and outputs."""
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -73,6 +75,61 @@ def test_under_sanitizers(kind, tmp_path) -> None:
         folder = tmp_path / str(i)
         folder.mkdir()
         assert run_sanitized(build_engine(graph, "net"), dict(random_samples(graph, 3)), folder).mismatches == 0
+
+
+# ---------------------------------------------------------------- packed operands
+
+
+def packed_graphs(inputs: int, weights: int, outputs: int) -> list[ir.Graph]:
+    """Pixels that begin inside a byte, whole words a pixel, windows at the edges; each into and out of packed tensors."""
+    found = []
+    for seed, (depth, out, kernel, given) in enumerate(
+        [
+            (3, 5, (1, 1), {}), (13, 4, (1, 1), {"stride": (2, 1)}), (16, 7, (1, 1), {}), (5, 3, (3, 3), PADDED), (8, 6, (3, 3), PADDED),
+            (16, 9, (3, 3), PADDED), (32, 2, (1, 3), {"padding": (0, 0, 1, 1), "dilation": (1, 2)}), (24, 5, (3, 2), PADDED),
+        ]
+    ):  # fmt: skip
+        graph = random_conv(700 + seed, depth, out, (3, 5), kernel, **{"padding": (0, 0, 0, 0), **given})
+        kind = {8: "", 4: "nibbles", 2: ("ternary", "levels", "odd")[seed % 3]}[weights]
+        graph = narrowed(graph, kind) if kind else graph
+        found.append(packed(graph, inputs, outputs, seed))
+    return found
+
+
+@needs_cc
+@pytest.mark.parametrize("inputs, weights, outputs", PACKED)
+def test_packed_operands_on_this_computer(inputs, weights, outputs, tally) -> None:
+    for graph in packed_graphs(inputs, weights, outputs):
+        assert routine(graph)
+        found = compare_all(graph)
+        tally(WHAT + ", packed, host", found.mismatches, found.elements)
+
+
+@pytest.mark.parametrize("toolchain", [GCC])
+@pytest.mark.parametrize("weights", [8, 4, 2])
+def test_packed_operands_on_an_emulated_board(weights, toolchain, tally, tmp_path) -> None:
+    graphs = [graph for i, w, o in PACKED if w == weights for graph in packed_graphs(i, w, o)]
+    cases = [Case(build_engine(graph, f"n{i}"), random_samples(graph, 2, i)) for i, graph in enumerate(graphs)]
+    found = run_on_board(cases, board("nano33ble"), tmp_path, toolchain=toolchain)
+    tally(f"{WHAT}, packed, emulated nano33ble, {toolchain}", found.mismatches, found.elements)
+    assert found.mismatches == 0, found.first
+
+
+@needs_cc
+@pytest.mark.skipif(not sanitizers(), reason="the compiler has no sanitizers")
+@pytest.mark.parametrize("inputs, weights, outputs", PACKED[::3])
+def test_packed_operands_under_sanitizers(inputs, weights, outputs, tmp_path) -> None:
+    for i, graph in enumerate(packed_graphs(inputs, weights, outputs)[::3]):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        assert run_sanitized(build_engine(graph, "net"), dict(random_samples(graph, 3)), folder).mismatches == 0
+
+
+@needs_cc
+def test_a_wrong_packing_is_found() -> None:
+    graph = packed(narrowed(random_conv(9, 9, 5, (3, 3), (1, 1), padding=(0, 0, 0, 0)), "nibbles"), 4, 2, 0)
+    for old, new in (("word >> shift |", "word |"), ("word >> 12", "word >> 11"), ("word >>= 2 * 4", "word >>= 4")):
+        assert compare(tampered(spread_engine(graph), old, new), dict(random_samples(graph, 3))).mismatches > 0, old
 
 
 # ---------------------------------------------------------------- proofs
@@ -187,11 +244,3 @@ def test_instructions_against_int8(kind, limit, toolchain, tmp_path) -> None:
         assert compiled.verification.mismatches == 0 and compiled.verification.unprofiled is None
         counts.append(layer_table(compiled)[0]["instructions"])
     assert counts[1] < limit * counts[0]
-
-
-@needs_cc
-def test_packed_operands_run_on_the_portable_kernel() -> None:
-    graph = narrowed(conv((3, 3, 4), np.ones((3, 1, 1, 4), int)), "nibbles")
-    graph.tensors["y"] = ir.Tensor("y", graph.tensors["y"].shape, 0.5, 0, bits=4, qmin=-8)
-    graph.ops[0].act_min, graph.ops[0].act_max = -8, 7
-    assert not routine(graph) and compare_all(graph).mismatches == 0

@@ -126,6 +126,35 @@ TK_INLINE void tk_put@BITS@(int8_t *packed, int32_t i, int32_t code)
 }
 """
 
+_PACK = """\
+/* Writes `count` codes of a byte each to packed codes of @BITS@ bits, from element `first` on; the others in their bytes stay. */
+TK_KERNEL void tk_pack@BITS@(int8_t *packed, int32_t first, const int8_t *codes, int32_t count)
+{
+    for (; count > 0 && first & @LAST@; --count) {
+        tk_put@BITS@(packed, first++, *codes++);
+    }
+    for (; count >= 4; count -= 4, first += 4, codes += 4) {
+        uint32_t word = tk_load32(codes);
+@JOIN@    }
+    for (; count > 0; --count) {
+        tk_put@BITS@(packed, first++, *codes++);
+    }
+}
+"""
+
+# Four codes side by side.
+_JOIN = {
+    4: """\
+        word = (word | word >> 4) & 0x00ff00ff;
+        packed[first / 2] = (int8_t)(word & 0xff);
+        packed[first / 2 + 1] = (int8_t)(word >> 16);
+""",
+    2: """\
+        word |= word >> 6;
+        packed[first / 4] = (int8_t)((word | word >> 12) & 0xff);
+""",
+}
+
 _WEIGHT = """\
 /* Weight i of packed two's complement integers of @BITS@ bits. */
 TK_INLINE int32_t tk_weight@BITS@(const int8_t *packed, int32_t i)
@@ -187,11 +216,16 @@ HELPERS: dict[str, str] = {
     "tk_get2": _packed(_GET, 2),
     "tk_put4": _packed(_PUT, 4),
     "tk_put2": _packed(_PUT, 2),
+    "tk_pack4": _packed(_PACK.replace("@JOIN@", _JOIN[4]), 4),
+    "tk_pack2": _packed(_PACK.replace("@JOIN@", _JOIN[2]), 2),
     "tk_weight4": _packed(_WEIGHT, 4),
     "tk_weight2": _packed(_WEIGHT, 2),
     "tk_odd2": _ODD,
     **fast_helpers.FAST_HELPERS,
 }
+
+
+_PACK_NEEDS = {f"tk_pack{bits}": ("tk_load32", f"tk_put{bits}") for bits in (4, 2)}
 
 
 def with_needs(helpers: Iterable[str]) -> set[str]:
@@ -202,5 +236,6 @@ def with_needs(helpers: Iterable[str]) -> set[str]:
         helper = pending.pop()
         if helper not in found:
             found.add(helper)
+            pending += _PACK_NEEDS.get(helper, ())
             pending += (*dsp.NEEDS.get(helper, ()), *fast_helpers.NEEDS.get(helper, ()))
     return found

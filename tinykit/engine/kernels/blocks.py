@@ -69,21 +69,29 @@ class Clamp:
 
     @property
     def tag(self) -> str:
-        """Part of a routine's name; empty where SSAT is all that is needed."""
-        return f"_{self.act_min}_{self.act_max}".replace("-", "m") if self.narrower else ""
+        """Part of a routine's name; empty for int8."""
+        return f"_{self.act_min}_{self.act_max}".replace("-", "m") if (self.act_min, self.act_max) != (-128, 127) else ""
 
     @property
     def narrower(self) -> bool:
-        """Than int8."""
-        return (self.act_min, self.act_max) != (-128, 127)
+        """Than int8, so that flags are lost."""
+        return self._codes == 0 and (self.act_min, self.act_max) != (-128, 127)
+
+    @property
+    def _codes(self) -> int:
+        """The bits of 0..2^bits - 1, which one instruction clamps to; 0 for other ranges."""
+        bits = (self.act_max + 1).bit_length() - 1
+        return bits if self.act_min == 0 and self.act_max > 0 and self.act_max + 1 == 1 << bits else 0
 
     @property
     def instructions(self) -> int:
         """Besides SSAT."""
-        return 3 * ((self.act_min > -128) + (self.act_max < 127))
+        return 0 if self._codes else 3 * ((self.act_min > -128) + (self.act_max < 127))
 
     def after(self, r: str) -> str:
         """The last place of `r` shifted out, and the clamp."""
+        if self._codes:
+            return f"usat {r}, #{self._codes}, {r}, asr #1"
         text = f"ssat {r}, #8, {r}, asr #1"
         if self.act_min > -128:
             text += f"; cmp {r}, #{self.act_min}; it lt; movlt {r}, #{self.act_min}"

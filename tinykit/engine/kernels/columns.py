@@ -12,7 +12,9 @@ from textwrap import indent
 
 import numpy as np
 
+from tinykit.engine.access import element_bits
 from tinykit.engine.call import Argument, PadRow
+from tinykit.engine.kernels.narrow import pad_row
 from tinykit.engine.kernels.widen import Layout, filled
 from tinykit.graph import ir
 from tinykit.graph.windows import kernel_of
@@ -31,6 +33,19 @@ _PIXEL = """\
             }
 """
 
+# Packed: positions are element numbers, groups of as many as a word has; what is left of a pixel becomes bytes.
+_PACKED_PIXEL = """\
+            const int32_t source = @SOURCE@;
+            quad = @GATHER@(quad, in, source, depth / @GROUP@@SUM@);
+            if (depth % @GROUP@) {
+                int8_t rest[@GROUP@] = {0};
+                for (int32_t k = 0; k < depth % @GROUP@; ++k) {
+                    rest[k] = (int8_t)@GET@(in, source + depth / @GROUP@ * @GROUP@ + k);
+                }
+                @WIDEN@(quad, rest, (depth % @GROUP@ + 3) / 4@SUM@);
+            }
+"""
+
 _WINDOW = """\
             const int32_t row = (first + p) / out_w * step_y + first_y, left = (first + p) % out_w * step_x + first_x;
 @FIRST@            if (row >= 0 && row + span_h <= in_h && left >= 0 && left + span_w <= in_w) {
@@ -43,20 +58,20 @@ _WINDOW = """\
 @LAST@"""
 
 _RUN = """\
-                    quad = @WIDEN@(quad, source, run / 4@SUM@);
+                    quad = @WIDEN@(quad, source, run / @GROUP@@SUM@);
 """
 _REST_FIRST = """\
             int8_t *rest = buffer + rests;
 @ZERO@"""
-_REST_ZERO = "            tk_store32(buffer + rests + (run % 4 * RUNS - 1) / 4 * 4, 0);\n"
+_REST_ZERO = "            tk_store32(buffer + rests + (run % @GROUP@ * RUNS - 1) / 4 * 4, 0);\n"
 _REST_OF_RUN = """\
-                    for (int32_t k = run / 4 * 4; k < run; ++k) {
+                    for (int32_t k = run / @GROUP@ * @GROUP@; k < run; ++k) {
                         *rest++ = source[k];
                     }
 """
 _REST_LAST = """\
-            if (run % 4) {
-                @WIDEN@(quad, buffer + rests, (run % 4 * RUNS + 3) / 4@SUM@);
+            if (run % @GROUP@) {
+                @WIDEN@(quad, buffer + rests, (run % @GROUP@ * RUNS + 3) / 4@SUM@);
             }
 """
 
@@ -105,6 +120,7 @@ class Columns:
         shape: integers that the text uses.
         padding: what taps outside the input read, None where there are none.
         copied: runs at the edges are copied.
+        bits: of an element of the input.
     """
 
     name: str
@@ -116,35 +132,48 @@ class Columns:
     head: str = ""
     padding: PadRow | None = None
     copied: bool = False
+    bits: int = 8
+
+    @property
+    def group(self) -> int:
+        """Elements that are widened at once, those of a word."""
+        return 32 // self.bits
+
+    @property
+    def _rest(self) -> int:
+        """Elements of a run that are left of its groups."""
+        return self.length % self.group
 
     @property
     def special(self) -> bool:
         """Whether the text should know the depth: windows whose runs are short, or not of whole quads."""
-        return self.padding is not None and (self.length % 4 > 0 or self.length <= _SHORT_RUN)
+        return self.padding is not None and (self._rest > 0 or self.length <= _SHORT_RUN)
 
     @property
     def support(self) -> tuple[str, ...]:
         """Helpers that the text uses."""
-        return ("tk_rolled",) if self.padding is not None else ()
+        return ("tk_rolled",) * (self.padding is not None) + (f"tk_get{self.bits}",) * (self.bits < 8)
 
     @property
     def order(self) -> np.ndarray:
         """[quads, 4]: which of the window's elements each element of a column is, -1 for none."""
         taps = np.arange(self.runs * self.length).reshape(self.runs, self.length)
-        whole = self.length // 4 * 4
-        rest = taps[:, whole:].ravel()
-        return np.concatenate([taps[:, :whole].ravel(), rest, np.full(-len(rest) % 4, -1)]).reshape(-1, 4)
+        groups = taps[:, : self.length - self._rest].reshape(
+            -1, 2, self.group // 4, 2
+        )  # a lane holds an element and the one half a word on
+        rest = taps[:, self.length - self._rest :].ravel()
+        return np.concatenate([groups.transpose(0, 2, 1, 3).ravel(), rest, np.full(-len(rest) % 4, -1)]).reshape(-1, 4)
 
     def instructions(self, layout: Layout) -> float:
         """About how many a pixel takes."""
-        return layout.instructions * len(self.order) + 2 * (self.length % 4 * self.runs) + 4 * self.runs + 12
+        return layout.instructions * len(self.order) + (2 if self.bits == 8 else 6) * (self._rest * self.runs) + 4 * self.runs + 12
 
     def _places(self, layout: Layout) -> tuple[int, int, int]:
         """Where behind the columns and sums lie what is left of runs, a run's copy, and the end."""
         rests = layout.bytes(len(self.order))
         if self.padding is None:
             return rests, rests, rests
-        edges = rests + _words(self.length % 4 * self.runs)
+        edges = rests + _words(self._rest * self.runs)
         return rests, edges, edges + _words(self.length) * self.copied
 
     def scratch(self, layout: Layout) -> int:
@@ -156,7 +185,7 @@ class Columns:
         if self.padding is None:
             return dict(self.shape)
         rests, edges, _ = self._places(layout)
-        values = {"run": self.length, **({"rests": rests} if self.depth % 4 else {}), **({"edges": edges} if self.copied else {})}
+        values = {"run": self.length, **({"rests": rests} if self.depth % self.group else {}), **({"edges": edges} if self.copied else {})}
         return {**self.shape, **values}
 
     def fill(self, layout: Layout, shared: bool) -> str:
@@ -165,9 +194,12 @@ class Columns:
         Args:
             shared: for a function that layers share, which knows no lengths.
         """
-        seldom = f"{layout.name}_call"
-        summed = bool(layout.sums)
-        values = {"WIDEN": seldom if shared else layout.name, "SELDOM": seldom, "SUM": ", &total" * summed, "ZERO": _REST_ZERO * summed}
+        summed, tail = bool(layout.sums), "_call" * shared
+        gather = layout.gather_name(self.bits)
+        values = {
+            "WIDEN": layout.name + tail, "SELDOM": f"{layout.name}_call", "GATHER": gather + tail, "GATHER_CALL": f"{gather}_call",
+            "SUM": ", &total" * summed, "ZERO": _REST_ZERO * summed, "GET": f"tk_get{self.bits}", "GROUP": str(self.group),
+        }  # fmt: skip
         return filled(self.text, values)
 
 
@@ -187,25 +219,32 @@ def _pixels(op: ir.Conv2D, x: ir.Tensor, y: ir.Tensor) -> Columns:
     shape: dict[str, Argument] = {"depth": depth}
     if not dense:
         shape |= {"out_w": y.shape[1], "line": op.stride[0] * x.shape[1] * depth, "step": op.stride[1] * depth}
-    return Columns("pointwise" + ("" if dense else "_strided"), depth, 1, depth, _PIXEL.replace("@SOURCE@", source), shape)
+    name, bits = "pointwise" + "_strided" * (not dense), element_bits(x)
+    text = (_PIXEL if bits == 8 else _PACKED_PIXEL).replace("@SOURCE@", source)
+    return Columns(name + _tag(bits), depth, 1, depth, text, shape, bits=bits)
+
+
+def _tag(bits: int) -> str:
+    return "" if bits == 8 else f"_i{bits}"
 
 
 def _windows(op: ir.Conv2D, x: ir.Tensor, y: ir.Tensor) -> Columns:
-    (kernel_h, kernel_w), (in_h, in_w, depth) = kernel_of(op), x.shape
-    by_row = op.dilation[1] == 1 or kernel_w == 1
+    (kernel_h, kernel_w), (in_h, in_w, depth), bits = kernel_of(op), x.shape, element_bits(x)
+    rests = depth % (32 // bits) > 0
+    by_row = (op.dilation[1] == 1 or kernel_w == 1) and (bits == 8 or not rests)
     runs, length = (kernel_h, kernel_w * depth) if by_row else (kernel_h * kernel_w, depth)
-    copied = by_row and depth % 4 > 0
+    copied = by_row and rests
     step = "i * dilation_h * in_w * depth" if by_row else "(i / KERNEL_W * dilation_h * in_w + i % KERNEL_W * dilation_w) * depth"
-    rests = depth % 4 > 0
     run = _RUN + _REST_OF_RUN * rests
     if copied:
         edge = _EDGE_ROWS.replace("@RUN@", run)
     else:
-        edge = _EDGE_TAPS.replace("@RUN@", indent(_RUN.replace("run / 4", "depth / 4") if by_row else run, "    "))
+        edge = _EDGE_TAPS.replace("@RUN@", indent(_RUN.replace("run / @GROUP@", "depth / @GROUP@") if by_row else run, "    "))
     edge = edge.replace("@WIDEN@", "@SELDOM@")
     rolled = "                TK_ROLLED\n" * (length > _SHORT_RUN)
     text = _WINDOW.replace("@ROLLED@", rolled).replace("@STEP@", step).replace("@RUN@", run).replace("@EDGE@", edge)
     text = text.replace("@FIRST@", _REST_FIRST * rests).replace("@LAST@", _REST_LAST * rests)
+    text = text if bits == 8 else _packed(text)
     shape: dict[str, Argument] = {
         "in_h": in_h, "in_w": in_w, "depth": depth, "out_w": y.shape[1], "first_y": -op.padding[0], "first_x": -op.padding[2],
         "step_y": op.stride[0], "step_x": op.stride[1], "dilation_h": op.dilation[0], "dilation_w": op.dilation[1],
@@ -215,4 +254,19 @@ def _windows(op: ir.Conv2D, x: ir.Tensor, y: ir.Tensor) -> Columns:
         "    const int32_t span_h = (KERNEL_H - 1) * dilation_h + 1, span_w = (KERNEL_W - 1) * dilation_w + 1;\n"
     )
     kind = ("" if by_row else "_taps") + ("_rests" if rests else "")
-    return Columns(f"conv2d_{kernel_h}x{kernel_w}{kind}", depth, runs, length, text, shape, head, PadRow(x.zero_point, length), copied)
+    name = f"conv2d_{kernel_h}x{kernel_w}{kind}{_tag(bits)}"
+    return Columns(name, depth, runs, length, text, shape, head, pad_row(op, x, length), copied, bits)
+
+
+def _packed(text: str) -> str:
+    """The text of windows with element numbers for pointers: `source` is one of `from`."""
+    text = text.replace("const int8_t *const window = in + (row", "const int32_t window = (row")
+    text = text.replace(
+        "const int8_t *const source = window", "const int8_t *const from = in;\n                    const int32_t source = window"
+    )
+    tap = "const int8_t *const source = inside ? in + (r * in_w + s) * depth : padding;\n"
+    number = "const int32_t source = inside ? (r * in_w + s) * depth : 0;\n"
+    text = text.replace(tap, "const int8_t *const from = inside ? in : padding;\n" + " " * 24 + number)
+    for widen, gather in (("@WIDEN@", "@GATHER@"), ("@SELDOM@", "@GATHER_CALL@")):
+        text = text.replace(f"{widen}(quad, source", f"{gather}(quad, from, source")
+    return text.replace("source[k]", "(int8_t)@GET@(from, source + k)")

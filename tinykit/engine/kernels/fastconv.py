@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tinykit.engine import access
-from tinykit.engine.call import Argument, Call, Function, Name, Place, Table, Variant
+from tinykit.engine.call import Argument, Call, Function, Name, Place, Routine, Table, Variant
 from tinykit.engine.kernels import blocks, columns, narrow_pairs, pairs
 from tinykit.engine.kernels.common import IN, OUT, integers
 from tinykit.engine.kernels.lane_blocks import LaneBlock
@@ -19,6 +19,7 @@ from tinykit.engine.kernels.narrow import weight_format
 from tinykit.engine.kernels.nibble_blocks import NibbleBlock
 from tinykit.engine.kernels.widen import Layout, filled
 from tinykit.engine.memory import is_packed
+from tinykit.engine.requant import code_base
 from tinykit.graph import ir
 from tinykit.graph.windows import kernel_of
 
@@ -53,6 +54,10 @@ class Layer:
         """Of channels, of which an odd last one makes another."""
         return (self.y.channels + 1) // 2
 
+    def scratch(self, layout: Layout) -> int:
+        """Bytes of columns, and of a block's codes where the output is packed."""
+        return self.columns.scratch(layout) + layout.pixels * self.y.channels * is_packed(self.y)
+
 
 def variants(graph: ir.Graph, op: ir.Conv2D) -> list[Variant]:
     """Blocks of 3 or 4 pixels; of fewer too, where the columns of these are large."""
@@ -62,7 +67,7 @@ def variants(graph: ir.Graph, op: ir.Conv2D) -> list[Variant]:
     single = access.pixels(graph, op, kernel_of(op), op.stride, op.dilation)
     found = []
     for count in layer.form.counts:
-        scratch = layer.columns.scratch(_block(layer, count).layout)
+        scratch = layer.scratch(_block(layer, count).layout)
         found.append(Variant(access.grouped(single, count, scratch), partial(_call, layer, count), _instructions(layer, count)))
         if scratch <= _SMALL:
             break
@@ -70,19 +75,21 @@ def variants(graph: ir.Graph, op: ir.Conv2D) -> list[Variant]:
 
 
 def _layer(graph: ir.Graph, op: ir.Conv2D) -> Layer | None:
-    """The layer, None where the fast kernels do not cover it: packed operands, a single channel, sums that are not proved."""
+    """The layer, None where the fast kernels do not cover it: a single channel, sums that are not proved."""
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    if is_packed(x) or is_packed(y) or op.inputs[0] in graph.constants or not y.size:
+    if op.inputs[0] in graph.constants or not y.size:
         return None
-    if not (-128 <= op.act_min <= op.act_max <= 127 and -128 <= y.zero_point <= 127):
+    act_min, act_max, zero = (value - code_base(y) for value in (op.act_min, op.act_max, y.zero_point))
+    if not (-128 <= act_min <= act_max <= 127 and -128 <= zero <= 127):
         return None
-    source, clamp, odd = columns.columns(op, x, y), blocks.Clamp(op.act_min, op.act_max), weight_format(op).odd
+    source, clamp, odd = columns.columns(op, x, y), blocks.Clamp(act_min, act_max), weight_format(op).odd
     channels = pairs.prove(op, x, y, zeros=not odd)
     if channels is None:
         return None
     if op.weight_bits == 8:
         return Layer(op, x, y, pairs.bytes_form(channels, clamp), source)
-    limits = min(x.low, x.zero_point), max(x.high, x.zero_point)
+    base = code_base(x)
+    limits = min(x.low, x.zero_point) - base, max(x.high, x.zero_point) - base
     nibbles, lanes = partial(narrow_pairs.nibbles, channels, clamp), partial(narrow_pairs.lanes, channels, clamp, limits, odd, source.order)
     form = nibbles() if op.weight_bits == 4 else lanes()
     return None if form is None else Layer(op, x, y, form, source)
@@ -115,7 +122,7 @@ _LOOP = """\
 @FILL@        }
         block.second = count > 1 ? channels : 0;
         block.third = count > 2 ? 2 * channels : block.second;
-@FOURTH@        block.out = out + first * channels;
+@FOURTH@        block.out = @OUT@;
         block.pairs = pairs;
         routine(&block);
         if (odd) { /* the last channel with the one before it, which is computed once more */
@@ -123,8 +130,9 @@ _LOOP = """\
             block.out += channels - 2;
             routine(&block);
         }
-    }
+@PACK@    }
 """
+_PACK = "        tk_pack@BITS@(out, first * channels, buffer + codes, count * channels);\n"
 _FOURTH = "        block.fourth = count > 3 ? 3 * channels : block.third;\n"
 _TOTAL = "            uint32_t total = 0;\n"
 _SUM = "            tk_store32(buffer + 8 * PIXELS * quads + 4 * (@PLACE@ + p), total * @FACTOR@u);\n"
@@ -136,7 +144,11 @@ def _loop(layer: Layer, layout: Layout, shared: bool) -> str:
     if layout.sums:
         sums = [(str(i * layout.pixels), str(factor & 0xFFFFFFFF)) for i, factor in enumerate(layout.sums)]
         fill = _TOTAL + fill + "".join(_SUM.replace("@PLACE@", place).replace("@FACTOR@", factor) for place, factor in sums)
-    values = {"PIXELS": str(layout.pixels), "STEP": str(layout.step), "FILL": fill, "FOURTH": _FOURTH * (layout.pixels > 3)}
+    packed = is_packed(layer.y)
+    values = {
+        "PIXELS": str(layout.pixels), "STEP": str(layout.step), "FILL": fill, "FOURTH": _FOURTH * (layout.pixels > 3),
+        "OUT": "buffer + codes" if packed else "out + first * channels", "PACK": _PACK.replace("@BITS@", str(layer.y.bits)) * packed,
+    }  # fmt: skip
     return layer.columns.head + filled(_LOOP, values)
 
 
@@ -150,6 +162,8 @@ def _call(layer: Layer, count: int, reverse: bool) -> Call:
         "first_block": (layer.pixels - 1) // count * count if reverse else 0, "block_step": -count if reverse else count,
     }  # fmt: skip
     shared = block.stream and not source.special  # little of these layers' time is left for anything but the routine
+    if is_packed(layer.y):
+        values["codes"] = source.scratch(layout)
     values["odd"] = len(packed) // layer.pairs * (layer.pairs - 1) if channels % 2 else 0
     body = _loop(layer, layout, shared)
     arguments: dict[str, Argument] = {
@@ -160,8 +174,15 @@ def _call(layer: Layer, count: int, reverse: bool) -> Call:
     if source.padding is not None:
         arguments["padding"] = source.padding
         pointers.append((IN, "padding"))
-    name = f"{source.name}_p{count}{layer.form.tag}" + ("" if shared else f"_c{source.depth}")
-    support = (*source.support, "tk_load32") if layout.sums else source.support
+    tag = layer.form.tag + f"_o{layer.y.bits}" * is_packed(layer.y)
+    name = f"{source.name}_p{count}{tag}" + ("" if shared else f"_c{source.depth}")
+    support = (*source.support, *("tk_load32",) * bool(layout.sums), *(f"tk_pack{layer.y.bits}",) * is_packed(layer.y))
     function = Function(name, (*pointers, *integers(values)), body, support)
-    helpers = [layout.widen()] + [layout.widen_call()] * (layout.widen_call().name in body)
-    return Call(function, {**arguments, **values}, (blocks.BLOCK, block.routine(), *helpers))
+    return Call(function, {**arguments, **values}, (blocks.BLOCK, block.routine(), *_helpers(layout, source.bits, body)))
+
+
+def _helpers(layout: Layout, bits: int, body: str) -> list[Routine]:
+    """What widens."""
+    found = [layout.widen()] if bits == 8 else [layout.widen(), layout.gather(bits)]
+    calls = [layout.widen_call()] if bits == 8 else [layout.widen_call(), layout.gather_call(bits)]
+    return found + [call for call in calls if f"{call.name}(" in body]

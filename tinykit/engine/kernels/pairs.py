@@ -80,10 +80,14 @@ def prove(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor, zeros: bool = True) -> Ch
     if out < 2 or op.rounding != ir.Rounding.DOUBLE or sums >= _WRAPS or int(op.shift.max()) > 0 or int(op.shift.min()) < -31:
         return None
     multiplier, shift = (np.broadcast_to(v, out).astype(np.int64) for v in (op.multiplier, op.shift))
-    zero = y.zero_point
+    base = code_base(y)
+    zero = y.zero_point - base
     weights = op.weights.reshape(out, -1).astype(np.int64)
     bias = op.bias.astype(np.int64) - (x.zero_point - code_base(x)) * weights.sum(axis=1)
-    ends = [np.clip(multiply_by_quantized_multiplier(v, multiplier, shift) + zero, op.act_min, op.act_max) for v in (least, largest)]
+    ends = [
+        np.clip(multiply_by_quantized_multiplier(v, multiplier, shift) + zero, op.act_min - base, op.act_max - base)
+        for v in (least, largest)
+    ]
     constant = (ends[0] == ends[1]) & zeros
     size = np.maximum(np.abs(least), np.abs(largest))
     scaled = (size * multiplier >> 31) + 2

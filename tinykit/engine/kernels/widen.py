@@ -41,6 +41,36 @@ TK_KERNEL int8_t *@NAME@_call(int8_t *quad, const int8_t *source, int32_t quads@
 """
 
 
+_GATHER = """\
+/* Packed codes of @BITS@ bits from element `first` on, groups of @GROUP@, as int16: each word of two codes that are half a group apart. */
+TK_INLINE int8_t *@NAME@(int8_t *quad, const int8_t *packed, int32_t first, int32_t groups@TOTAL_P@)
+{
+    const int8_t *from = packed + first / @EACH@;
+    const int32_t shift = first % @EACH@ * @BITS@;
+    for (; groups > 0; --groups, from += 4) {
+        uint32_t word = tk_load32(from);
+        if (shift) {
+            word = word >> shift | (uint32_t)(uint8_t)from[4] << (32 - shift);
+        }
+        for (int32_t i = 0; i < @GROUP@ / 4; ++i, word >>= 2 * @BITS@, quad += @STEP@) {
+            const uint32_t a = word & @MASK@, b = word >> @BITS@ & @MASK@;
+            tk_store32(quad, a);
+            tk_store32(quad + @HALF@, b);
+@ADD@        }
+    }
+    return quad;
+}
+"""
+
+_GATHER_CALL = """\
+/* The same as a call, where its code counts for more than its time. */
+TK_KERNEL int8_t *@NAME@_call(int8_t *quad, const int8_t *packed, int32_t first, int32_t groups@TOTAL_P@)
+{
+    return @NAME@(quad, packed, first, groups@TOTAL_A@);
+}
+"""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How the columns of a block lie side by side in the buffer.
@@ -100,6 +130,25 @@ class Layout:
     def widen_call(self) -> Routine:
         """The helper as a function that is not copied into its callers."""
         return Routine(f"{self.name}_call", filled(_WIDEN_CALL, {"NAME": self.name, **self._summed()}))
+
+    def gather_name(self, bits: int) -> str:
+        """Of the helper that widens packed codes."""
+        return f"{self.name}_i{bits}"
+
+    def gather(self, bits: int) -> Routine:
+        """The helper that widens packed codes."""
+        mask = f"0x{((1 << bits) - 1) * 0x10001:08x}"
+        values = {
+            "NAME": self.gather_name(bits), "BITS": str(bits), "GROUP": str(32 // bits), "EACH": str(8 // bits), "MASK": mask,
+            "STEP": str(8 * self.pixels), "HALF": str(4 * self.pixels if self.halves else 4),
+            "ADD": "            *total = tk_smlad(b, 0x10001, tk_smlad(a, 0x10001, *total));\n" * bool(self.sums), **self._summed(),
+        }  # fmt: skip
+        return Routine(self.gather_name(bits), filled(_GATHER, values), ("tk_load32", *(("tk_smlad",) if self.sums else ())))
+
+    def gather_call(self, bits: int) -> Routine:
+        """The helper as a function that is not copied into its callers."""
+        name = self.gather_name(bits)
+        return Routine(f"{name}_call", filled(_GATHER_CALL, {"NAME": name, **self._summed()}))
 
     def _summed(self) -> dict[str, str]:
         """What a helper has besides where it adds up."""
