@@ -117,6 +117,47 @@ TK_INLINE uint32_t tk_max8(uint32_t a, uint32_t b)
 }
 """
 
+_FIELDS = """\
+/* 8 or 16 bits from any bit on; only bytes that hold some of them are read. What is above them is something else. */
+TK_INLINE uint32_t tk_take8(const int8_t *p, int32_t bit)
+{
+    const int32_t in = bit & 7;
+    p += bit >> 3;
+    return ((uint32_t)(uint8_t)p[0] | (uint32_t)(uint8_t)p[in > 0] << 8) >> in;
+}
+
+TK_INLINE uint32_t tk_take16(const int8_t *p, int32_t bit)
+{
+    const int32_t in = bit & 7, more = in > 0;
+    p += bit >> 3;
+    return (tk_load16(p) | (uint32_t)(uint8_t)p[1 + more] << (8 + 8 * more)) >> in;
+}
+
+/* Writes the lower 8 or 16 bits of a value from any bit on; the others in their bytes stay. */
+TK_INLINE void tk_give8(int8_t *p, int32_t bit, uint32_t value)
+{
+    const int32_t in = bit & 7;
+    p += bit >> 3;
+    if (in) {
+        tk_store16(p, (int32_t)((tk_load16(p) & ~(0xffu << in)) | (value & 0xff) << in));
+    } else {
+        *p = (int8_t)value;
+    }
+}
+
+TK_INLINE void tk_give16(int8_t *p, int32_t bit, uint32_t value)
+{
+    const int32_t in = bit & 7;
+    p += bit >> 3;
+    if (in) {
+        p[2] = (int8_t)(((uint8_t)p[2] & ~((1u << in) - 1)) | (value & 0xffff) >> (16 - in));
+        tk_store16(p, (int32_t)(((uint8_t)p[0] & ((1u << in) - 1)) | value << in));
+    } else {
+        tk_store16(p, (int32_t)value);
+    }
+}
+"""
+
 _COPY_WORDS = """\
 /* Words from one place to another before it, both aligned to 4. */
 TK_INLINE void tk_copy_words(int8_t *to, const int8_t *from, int32_t words)
@@ -181,6 +222,7 @@ FAST_HELPERS: dict[str, str] = {
     "tk_load16": _LOAD16,
     "tk_store16": _STORE16,
     **{f"tk_ssat8_asr{shift}": _SSAT8_ASR.format(shift=shift) for shift in range(1, 32)},
+    "tk_fields": _FIELDS,
     "tk_max8": _MAX8,
     "tk_copy_words": _COPY_WORDS,
     "tk_signed4": _SIGNED.format(bits=4, top="08080808", rest=30),
@@ -197,6 +239,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "tk_store32": ("tk_load32",),  # which is defined with it
     **{f"tk_dense_step{tag}": ("tk_smlad", "tk_sxtb16", "tk_sxtb16_ror8") for tag in ("", "_apart")},
     "tk_dense_out": ("tk_smmulr", "tk_ssat8"),
+    **{f"tk_{verb}{bits}": ("tk_fields",) for verb in ("take", "give") for bits in (8, 16)},  # which are defined together
+    "tk_fields": ("tk_load16", "tk_store16"),
     "tk_signed2odd": ("tk_dsp", "tk_signed2"),
 }
 """Helper -> helpers that its text uses."""

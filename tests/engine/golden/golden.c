@@ -669,9 +669,9 @@ TK_KERNEL void tk_depthwise_3x3_by_1(const int8_t *in, int8_t *out, int8_t *scra
                     }
                     continue;
                 }
-                const int8_t *from = in + row * in_w * channels + first;
                 int8_t *at = to + 2 * pad_left;
                 int32_t x = taken;
+                const int8_t *from = in + row * in_w * channels + first;
                 for (; x > 0; --x, from += channels, at += 2) {
                     tk_store16(at, from[0]);
                 }

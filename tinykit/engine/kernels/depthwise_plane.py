@@ -9,7 +9,7 @@ row that is in the plane by then.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from textwrap import indent
 
@@ -72,7 +72,17 @@ class Bands:
     scratch: int
 
 
-def bands(window: Window, room: int) -> Bands:
+def rates(x_bits: int, y_bits: int) -> dict[int, tuple[float, float]]:
+    """Instructions that a value costs when it is gathered, and a result when it is stored besides, for channels together."""
+    found = {4: (1.7, 0.0), 2: (2.1, 0.0), 1: (2.6, 0.0)}
+    if x_bits < 8:
+        found = {4: (2.0, 0.0), 2: (3.0, 0.0), 1: (6.0, 0.0)}
+    if y_bits < 8:
+        found = {n: (found[n][0], 1.5 if n * y_bits >= 8 else 9.0) for n in found}
+    return found
+
+
+def bands(window: Window, room: int, rate: Mapping[int, tuple[float, float]]) -> Bands:
     """All rows at once if they fit into `room` bytes, else as many as fit; at least those of one step."""
     height, choices = window.out_h - window.begin, []
     for together in [n for n in (4, 2, 1) if n <= window.channels]:
@@ -81,7 +91,11 @@ def bands(window: Window, room: int) -> Bands:
         rows = (band - 1) * window.stride + window.reach
         # instructions a channel: a value that is gathered, a band's start, rows that are moved within the plane
         moved = max(0, window.reach - window.stride) * window.pitch * 0.3
-        cost = {4: 1.7, 2: 2.1, 1: 2.6}[together] * window.in_h * window.in_w + -(-height // band) * (90 + moved)
+        cost = (
+            rate[together][0] * window.in_h * window.in_w
+            + rate[together][1] * window.out_h * window.out_w
+            + -(-height // band) * (90 + moved)
+        )
         scratch = together * rows * window.pitch
         choices.append((scratch if scratch > room else 0, cost, Bands(band, rows, together, _in_place(window, band), scratch)))
     return min(choices, key=lambda choice: choice[:2])[2]
@@ -151,7 +165,7 @@ class Layer:
     """A layer that runs on planes.
 
     Attributes:
-        op, x, y: the operation, its input and its output.
+        op, x, y: the operation, its input and its output; those of packed tensors in terms of their codes.
         form: how its weights lie in flash.
         scale: of its sums.
         window, cut: how it is worked on.
@@ -167,13 +181,15 @@ class Layer:
 
     @property
     def tag(self) -> str:
-        """Part of a function's name: the widths that are not 8."""
-        return "" if self.form.bits == 8 else f"{self.form.tag}_"
+        """Part of a function's name: the widths of input, weights and output where one is not 8."""
+        widths = (self.x.bits, self.form.bits, self.y.bits)
+        return "" if widths == (8, 8, 8) else f"i{widths[0]}{self.form.tag}o{widths[2]}_"
 
 
 def variant(graph: ir.Graph, layer: Layer, make: Callable[[], Call], rate: float) -> Variant:
     """A layer's kernel, with about `rate` instructions a product. Planes are worked on in one direction only."""
-    access = _whole_access(graph, layer.op, layer.cut)
+    in_place = layer.cut.in_place and layer.x.bits == layer.y.bits
+    access = _whole_access(graph, layer.op, replace(layer.cut, in_place=in_place))
     return Variant(access, lambda reverse: make(), rate * costs.op_macs(graph, layer.op))
 
 
@@ -203,7 +219,7 @@ BODY = """\
                     }
                     continue;
                 }
-                const int8_t *from = in + row * in_w * channels + first;
+                @PADDING@
                 int8_t *at = to + 2 * pad_left;
                 int32_t x = taken;
                 @GATHER@
@@ -216,15 +232,17 @@ BODY = """\
                 const int8_t *plane = scratch + n * size;
                 @ROWS@
             }
+            @ENCODE@
         }
     }
 """
 
 
 _SINGLE = "".join(f"    tk_store16(at + {n} * size, from[{n}]);\n" for n in range(4))
+_FROM = "const int8_t *from = in + row * in_w * channels + first;\n"
 GATHER = {
     4: f"""\
-if (pad_left & 1) {{
+{_FROM}if (pad_left & 1) {{
 {_SINGLE}    from += channels, at += 2, --x;
 }}
 for (; x >= 2; x -= 2, from += 2 * channels, at += 4) {{
@@ -237,7 +255,8 @@ for (; x >= 2; x -= 2, from += 2 * channels, at += 4) {{
 if (x) {{
 {_SINGLE}}}
 """,
-    2: """\
+    2: _FROM
+    + """\
 if (pad_left & 1) {
     tk_store16(at, from[0]);
     tk_store16(at + size, from[1]);
@@ -253,7 +272,8 @@ if (x) {
     tk_store16(at + size, from[1]);
 }
 """,
-    1: """\
+    1: _FROM
+    + """\
 for (; x > 0; --x, from += channels, at += 2) {
     tk_store16(at, from[0]);
 }

@@ -20,18 +20,19 @@ from tinykit.engine.kernels.common import IN, OUT, integers
 from tinykit.engine.kernels.depthwise_plane import (
     BODY,
     BODY_SUPPORT,
-    GATHER,
-    GATHER_SUPPORT,
     Bands,
     Layer,
     Scaling,
     Window,
     bands,
     inserted,
+    rates,
     room_of,
 )  # fmt: skip
 from tinykit.engine.kernels.depthwise_weights import record_text, records
 from tinykit.engine.kernels.narrow import weight_format
+from tinykit.engine.kernels.plane_fields import edges, keeps_padding
+from tinykit.engine.memory import is_packed
 from tinykit.graph import ir
 
 _LEAST_PITCH = 16
@@ -42,13 +43,14 @@ _RATE = 2.5
 """Instructions a product, about."""
 
 
-def variant(graph: ir.Graph, op: ir.DepthwiseConv2D, scale: Scaling) -> Variant | None:
+def variant(graph: ir.Graph, op: ir.DepthwiseConv2D, x: ir.Tensor, y: ir.Tensor, scale: Scaling) -> Variant | None:
     """The kernel for a layer, None where it does not cover its geometry."""
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
     window = op.weights.shape[:2] == (3, 3) and op.dilation == (1, 1) and op.stride in ((1, 1), (2, 2)) and op.depth_multiplier == 1
     if not window or y.shape[1] < 2 or max(op.padding) > 2 or _pitch(op, y) > _MOST_PITCH:
         return None
-    layer = Layer(op, x, y, weight_format(op), scale, *_cut(graph, op))
+    if is_packed(y) and not keeps_padding(y.shape[1], op.padding[2], min(x.shape[1], _columns(op, y) - op.padding[2])):
+        return None
+    layer = Layer(op, x, y, weight_format(op), scale, *_cut(graph, op, x, y))
     return depthwise_plane.variant(graph, layer, partial(_call, layer), _RATE)
 
 
@@ -61,26 +63,25 @@ def _pitch(op: ir.DepthwiseConv2D, y: ir.Tensor) -> int:
     return max(-(-_columns(op, y) // 2) * 4, _LEAST_PITCH)
 
 
-def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D) -> tuple[Window, Bands]:
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
+def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D, x: ir.Tensor, y: ir.Tensor) -> tuple[Window, Bands]:
     (in_h, in_w, channels), (out_h, out_w, _) = x.shape, y.shape
     single = op.stride[0] == 1
     begin = -(out_h % 2) if single else 0
     window = Window(in_h, in_w, channels, out_h, out_w, op.stride[0], 3, op.padding[0], begin, 2 if single else 1, _pitch(op, y))
-    return window, bands(window, room_of(graph, op))
+    return window, bands(window, room_of(graph, op), rates(x.bits, y.bits))
 
 
 # ---------------------------------------------------------------- text
 
 _CHANNEL = """\
-int8_t *result = out + (y > 0 ? y : 0) * line + first + n;
+int8_t *result = @RESULT@;
 """
 
 # Pairs of output rows; the first row of all may be one that does not exist, whose results the second then overwrites.
 _PAIRS = """\
 int32_t lone = y < 0;
 for (int32_t left = count / 2, part = lone ? 1 : left; left > 0; left -= part, part = left, lone = 0) {
-    const int32_t next = lone ? 0 : line, shape[5] = {channels, next, out_w / 2 * 4, next, part};
+    const int32_t next = lone ? 0 : LINE, shape[5] = {STEP, next, out_w / 2 * 4, next + LINE - out_w * STEP, part};
 #if TK_DSP
     @ASM@
 #else
@@ -88,7 +89,7 @@ for (int32_t left = count / 2, part = lone ? 1 : left; left > 0; left -= part, p
     for (int32_t i = 0; i < 2 * shape[4]; ++i, plane += PITCH) {
         if (i || !lone) {
             @TWIN@
-            result += line;
+            result += LINE;
         }
     }
 #endif
@@ -96,12 +97,12 @@ for (int32_t left = count / 2, part = lone ? 1 : left; left > 0; left -= part, p
 """
 
 _ROWS = """\
-const int32_t shape[4] = {channels, out_w / 2 * 8, 0, count};
+const int32_t shape[4] = {STEP, out_w / 2 * 8, LINE - out_w * STEP, count};
 #if TK_DSP
 @ASM@
 #else
 @WIDEN@
-for (int32_t i = 0; i < shape[3]; ++i, plane += 2 * PITCH, result += line) {
+for (int32_t i = 0; i < shape[3]; ++i, plane += 2 * PITCH, result += LINE) {
     @TWIN@
 }
 #endif
@@ -131,12 +132,12 @@ for (int32_t x = 0; x < out_w; ++x, p += 2 * STRIDE) {
 
 _LINE = """\
 const int32_t value = tk_smmla((int32_t)sum, record[1], record[2]) >> @SHIFT@;
-result[x * channels] = (int8_t)tk_clamp(value, @LOW@, @HIGH@);
+result[x * STEP] = (int8_t)tk_clamp(value, @LOW@, @HIGH@);
 """
 
 _TWICE = """\
 const int32_t high = tk_smmulr((int32_t)sum, record[1]), value = (high + (high >> 31) + record[2]) >> (record[4] >> 24);
-result[x * channels] = (int8_t)tk_clamp(value, @LOW@, @HIGH@);
+result[x * STEP] = (int8_t)tk_clamp(value, @LOW@, @HIGH@);
 """
 
 _TWIN_SUPPORT = ("tk_clamp", "tk_smlad", "tk_smlabb", "tk_load16", "tk_load32")
@@ -153,12 +154,16 @@ def _text(layer: Layer) -> tuple[str, tuple[str, ...]]:
     statement = asm.statement(make(window.pitch, scale.shift, clamp, bool(window.out_w % 2)))
     assembly = "".join(f"(void){name};\n" for name in twin) + statement
     text = f"    enum {{ PITCH = {window.pitch}, STRIDE = {window.stride}, REACH = 3, TOGETHER = {together} }};\n" + BODY
-    text = inserted(inserted(text, "ROWS", record + _CHANNEL + (_PAIRS if single else _ROWS)), "GATHER", GATHER[together])
+    text = inserted(text, "ROWS", record + _CHANNEL + (_PAIRS if single else _ROWS))
+    text, moving = edges(text, layer)
+    packed = is_packed(layer.y)
+    text = text.replace("@RESULT@", "scratch + n * size" if packed else "out + (y > 0 ? y : 0) * line + first + n")
     text = inserted(inserted(inserted(text, "ASM", assembly), "WIDEN", _WIDEN), "TWIN", _TWIN)
     text = inserted(text, "FINISH", _TWICE if scale.shift is None else _LINE)
+    text = text.replace("STEP", "1" if packed else "channels").replace("LINE", "PITCH" if packed else "line")
     for name, value in {"WIDTH": "channels", "SHIFT": scale.shift, "LOW": clamp[0], "HIGH": clamp[1]}.items():
         text = text.replace(f"@{name}@", str(value))
-    return text, tuple(dict.fromkeys((*twin, *decoding, *GATHER_SUPPORT[together], *BODY_SUPPORT)))
+    return text, tuple(dict.fromkeys((*twin, *decoding, *moving, *BODY_SUPPORT)))
 
 
 def _call(layer: Layer) -> Call:
@@ -168,7 +173,7 @@ def _call(layer: Layer) -> Call:
         "in_h": window.in_h, "in_w": window.in_w, "channels": window.channels, "out_h": window.out_h, "out_w": window.out_w,
         "pad_top": op.padding[0], "pad_left": op.padding[2], "zero": x.zero_point,
         "taken": min(window.in_w, _columns(op, y) - op.padding[2]),
-        "begin": window.begin, "band": cut.band, "rows": cut.rows, "moving": int(cut.band < window.out_h - window.begin),
+        "begin": window.begin, "band": cut.band, "rows": cut.rows, "moving": int(is_packed(y) or cut.band < window.out_h - window.begin),
     }  # fmt: skip
     name = f"depthwise_3x3_{layer.tag}s{window.stride}_{'odd' if window.out_w % 2 else 'even'}_{window.pitch}_{cut.together}"
     pointers = ((IN, "in"), (OUT, "out"), ("const int32_t *", "records"), (OUT, "scratch"))

@@ -10,6 +10,7 @@ Where images and windows are one column wide, as those of 1-D convolutions are, 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,18 +22,19 @@ from tinykit.engine.kernels.common import IN, OUT, integers
 from tinykit.engine.kernels.depthwise_plane import (
     BODY,
     BODY_SUPPORT,
-    GATHER,
-    GATHER_SUPPORT,
     Bands,
     Layer,
     Scaling,
     Window,
     bands,
     inserted,
+    rates,
     room_of,
 )  # fmt: skip
 from tinykit.engine.kernels.depthwise_weights import SLACK, channel_bytes, planar, widening
 from tinykit.engine.kernels.narrow import WeightFormat, weight_format
+from tinykit.engine.kernels.plane_fields import edges, keeps_padding
+from tinykit.engine.memory import is_packed
 from tinykit.graph import ir
 
 _WIDEST = 12
@@ -79,8 +81,7 @@ class _Row:
         return self.stride == 1 and self.dilation == 1
 
 
-def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D, form: WeightFormat) -> tuple[_Row, Window, Bands]:
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
+def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D, x: ir.Tensor, y: ir.Tensor, form: WeightFormat) -> tuple[_Row, Window, Bands]:
     (in_h, in_w, channels), (out_h, out_w, _) = x.shape, y.shape
     kernel, stride, dilation, pads = op.weights.shape[:2], op.stride, op.dilation, (op.padding[0], op.padding[2])
     if in_w == out_w == kernel[1] == 1:
@@ -91,7 +92,7 @@ def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D, form: WeightFormat) -> tuple[_
     reach = (row.height - 1) * row.dilation_h + 1
     window = Window(in_h, in_w, channels, out_h, out_w, stride[0], reach, pads[0], 0, 1, -(-columns // 2) * 4)
     own = _widened(row) + _bytes(row, form)
-    cut = bands(window, room_of(graph, op) - own)
+    cut = bands(window, room_of(graph, op) - own, rates(x.bits, y.bits))
     return row, window, replace(cut, in_place=cut.in_place and op.depth_multiplier == 1, scratch=cut.scratch + own)
 
 
@@ -112,17 +113,16 @@ class _Layer(Layer):
     row: _Row
 
 
-def variant(graph: ir.Graph, op: ir.DepthwiseConv2D, scale: Scaling) -> Variant | None:
+def variant(graph: ir.Graph, op: ir.DepthwiseConv2D, x: ir.Tensor, y: ir.Tensor, scale: Scaling) -> Variant | None:
     """The kernel for a layer, None where it does not cover its geometry, or takes more memory than it is worth."""
-    x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
-    if min(y.shape) < 1:
-        return None
     form = weight_format(op)
-    row, window, cut = _cut(graph, op, form)
+    row, window, cut = _cut(graph, op, x, y, form)
     if row.taps > _WIDEST or row.pad >= window.in_w + row.taps * row.dilation or cut.scratch > 2 * room_of(graph, op):
         return None
     if _taken(row, window) <= 0:
         return None
+    if is_packed(y) and (op.depth_multiplier > 1 or not keeps_padding(window.out_w, row.pad, _taken(row, window))):
+        return None  # results lie in planes, which other results of a channel would need
     layer = _Layer(op, x, y, form, scale, window, cut, row)
     return depthwise_plane.variant(graph, layer, partial(_call, layer), _RATE)
 
@@ -148,9 +148,10 @@ for (int32_t m = 0; m < multiplier; ++m) {
             tk_store32(words + t, tk_pkhbt((uint32_t)low, (uint32_t)high));
         }
     }
-    int8_t *result = out + y * line + c;
+    @RESULT@
     for (int32_t i = 0; i < count; ++i) {
         const int8_t *p = plane + i * STRIDE * PITCH;
+        @ROW@
         int32_t left = out_w;
         @FOURS@
         for (; left > 0; --left, p += 2 * STRIDE_W, result += WIDTH) {
@@ -166,6 +167,14 @@ for (int32_t m = 0; m < multiplier; ++m) {
         }
     }
 }
+"""
+
+_RESULT = """\
+int8_t *result = out + y * line + c;
+"""
+
+_PACKED_RESULT = """\
+int8_t *result = scratch + n * size + i * PITCH;
 """
 
 _SOURCE = """\
@@ -275,18 +284,22 @@ def _text(layer: _Layer) -> tuple[str, tuple[str, ...]]:
     factor = "const int32_t scaled = 1 << shifts[c];\n" if scale.shift else "const int32_t scaled = 2, right = shifts[c];\n"
     if layer.form.bits < 8:
         sizes["PACKED"] = channel_bytes(row.height * row.taps, layer.form)
+    packed = is_packed(layer.y)
     source = _SOURCE if layer.form.bits == 8 else _SOURCE_PACKED.replace("@WIDEN@", widening(layer.form).name)
     text = "    enum { " + ", ".join(f"{name} = {value}" for name, value in sizes.items()) + " };\n" + BODY
-    text = inserted(inserted(text, "ROWS", _CHANNEL.replace("@SOURCE@\n", source)), "GATHER", GATHER[together])
+    text = inserted(inserted(text, "ROWS", _CHANNEL.replace("@SOURCE@\n", source)), "RESULT", "" if packed else _RESULT)
+    text, moving = edges(inserted(text, "ROW", _PACKED_RESULT if packed else ""), layer)
     text = inserted(inserted(text, "FOURS", _FOURS if row.fours else ""), "FACTOR", factor)
     text = inserted(inserted(inserted(text, "ONE", _one(row)), "FOUR", _four(row)), "ASM", _four_assembly(row))
     for number, place in (("0", "0"), ("1", "WIDTH"), ("2", "2 * WIDTH"), ("3", "3 * WIDTH")):
         text = inserted(text, f"FINISH {number} {place}", _finish(scale, clamp, number, place))
     text = text.replace("@WIDTH@", "WIDTH")
+    if packed:
+        text = re.sub(r"\bWIDTH\b(?! \* out_w)", "1", text)
     helpers = ["tk_load32", "tk_smlad"] if row.dilation == 1 else ["tk_load32", "tk_load16", "tk_smlabb", "tk_smlatb"]
     helpers += ["tk_smmulr", "tk_ssat8"] if scale.shift is None else ["tk_smmla", f"tk_ssat8_asr{scale.shift}"]
     helpers += [] if clamp == (-128, 127) else ["tk_clamp"]
-    return text, tuple(dict.fromkeys((*helpers, *GATHER_SUPPORT[together], *BODY_SUPPORT)))
+    return text, tuple(dict.fromkeys((*helpers, *moving, *BODY_SUPPORT)))
 
 
 def _call(layer: _Layer) -> Call:
@@ -299,7 +312,7 @@ def _call(layer: _Layer) -> Call:
         "in_h": window.in_h, "in_w": window.in_w, "channels": window.channels, "out_h": window.out_h, "out_w": window.out_w,
         "WIDTH": len(op.bias), "multiplier": op.depth_multiplier, "PITCH": window.pitch, "STRIDE": window.stride, "REACH": window.reach,
         "pad_top": window.pad_top, "pad_left": row.pad, "zero": x.zero_point, "taken": _taken(row, window),
-        "begin": 0, "band": cut.band, "rows": cut.rows, "moving": int(cut.band < window.out_h),
+        "begin": 0, "band": cut.band, "rows": cut.rows, "moving": int(is_packed(y) or cut.band < window.out_h),
     }  # fmt: skip
     pointers = ((IN, "in"), (OUT, "out"), (IN, "weights"), ("const int32_t *", "records"), (IN, "shifts"), (OUT, "scratch"))
     places: dict[str, Argument] = {
