@@ -11,7 +11,7 @@ import pytest
 FILES = (
     "command.txt config.resolved.yaml env.json metrics.json metrics.jsonl model.keras model.tflite model_data.h model_data.cc "
     "op_resolver.h layers.csv arena.json golden.npz report.html DONE steps/01_train/DONE steps/02_quantize/DONE "
-    "engine/digits.c engine/digits.h engine/digits_selftest.c firmware.elf firmware/linker.ld"
+    "engine/digits.c engine/digits.h engine/digits_selftest.c firmware.elf firmware/linker.ld classes.json"
 ).split()
 
 
@@ -122,3 +122,29 @@ def test_another_configuration_in_the_same_directory_is_refused(run):
     refused = tinykit(folder, "--config", "digits.yaml", "--set", "steps.train.epochs=3")
     assert refused.returncode == 2
     assert "train.epochs: 60 before, 3 now" in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("board", ["nano33ble", "disco_f746ng"])
+def test_the_run_becomes_an_arduino_library_that_knows_the_digits(run, board, tmp_path, tally):
+    """deploy, then arduino-builder, then the emulated board: the sketch prints the class of every golden sample."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "packaging"))
+    import arduino_builds as arduino
+
+    from tinykit.deploy import deploy
+    from tinykit.export.golden import read_golden
+
+    arduino.need_tools()
+    workdir = run[0] / "runs/digits"
+    libraries = deploy("arduino", board, workdir=workdir, out=tmp_path / "package", log=lambda line: None)
+    hardware = arduino.make_hardware(tmp_path / "hardware")
+    examples = libraries / "DigitsNet/examples"
+    elf = arduino.build_sketch(examples / "SelfTest", libraries, board, hardware, tmp_path / "self_test")
+    assert arduino.Running(board, elf).lines()[-1] == "self-test passed: 8 of 8"
+    elf = arduino.build_sketch(examples / "SerialInfer", libraries, board, hardware, tmp_path / "serial_infer")
+    running = arduino.Running(board, elf)
+    assert running.lines() == ["ready digits: send 64 bytes as 128 hexadecimal digits and a line end"]
+    golden = read_golden(workdir / "golden.npz")
+    answers = [running.ask(sample.tobytes().hex())[1] for sample in golden.input]
+    wrong = sum(a != f"largest {out.argmax()} {out.argmax()}" for a, out in zip(answers, golden.output))
+    tally(f"digits on the Arduino sketch, emulated {board}", wrong, len(answers))
+    assert wrong == 0
