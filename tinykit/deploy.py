@@ -70,10 +70,9 @@ def deploy(
     network = network_of_run(workdir, name) if workdir is not None else network_of_model(model or Path(), name)
     log(f"{network.title}: {network.origin}; symbols begin with {network.name}_")
     measured = measure(network, board, kind.reserve if kind.reserve in board.reserves else "bare")
-    log(
-        f"checked: {measured.vectors} golden vectors, every output byte right; flash {format_size(measured.flash)}, "
-        f"RAM {format_size(measured.ram)}; emulated({board.name})"
-    )
+    vectors = f"{measured.vectors} golden vector{'s' if measured.vectors != 1 else ''}"
+    sizes = f"flash {format_size(measured.flash)}, RAM {format_size(measured.ram)}; emulated({board.name})"
+    log(f"checked: {vectors}, every output byte right; {sizes}")
     package = Package(network, board, measured)
     if engine == "tflm":
         package = _with_tflm(package, kind, log)
@@ -84,7 +83,8 @@ def deploy(
         _check_library({path: data for path, data in files.items() if path.startswith(f"{archive}/")})
     _tell(write_folder(folder, files, archive=archive, force=force), log)
     log(f"done: {folder}")
-    log(f"next: {kind.next_step.format(library=package.library, out=shlex.quote(str(folder)))}")
+    step = kind.next_step.format(library=package.library, out=shlex.quote(str(folder)))
+    log(f"next: {step}" + ("; with -DTFLM_ROOT=FOLDER, the sources of TFLM" if engine == "tflm" and kind.tflm == "sources" else ""))
     return folder
 
 

@@ -7,7 +7,7 @@
 
 #define SENSOR_RING 8192 /* samples that may wait while the network runs: half a second; a power of two */
 
-static int16_t sensor_ring[SENSOR_RING];
+static volatile int16_t sensor_ring[SENSOR_RING]; /* an interrupt writes it */
 static volatile uint32_t sensor_received; /* samples, since the beginning */
 static uint32_t sensor_taken;
 

@@ -12,7 +12,7 @@ file(GLOB tflm_sources
   ${lite}/micro/kernels/*.cc ${lite}/core/api/*.cc ${lite}/core/c/*.cc ${lite}/kernels/*.cc ${lite}/kernels/internal/*.cc
   ${lite}/kernels/internal/reference/*.cc ${lite}/schema/*.cc
   ${TFLM_ROOT}/tensorflow/compiler/mlir/lite/core/api/*.cc ${TFLM_ROOT}/tensorflow/compiler/mlir/lite/schema/*.cc)
-list(FILTER tflm_sources EXCLUDE REGEX "(_test|test_helpers.*|test_helper.*|fake_.*|mock_.*|hexdump.*|recording_.*|ethosu|.*_benchmark)\\.cc$")
+list(FILTER tflm_sources EXCLUDE REGEX "(_test.*|test_helper.*|fake_.*|mock_.*|hexdump.*|recording_.*|ethosu|.*_benchmark)\\.cc$")
 
 add_library(tflm STATIC ${tflm_sources})
 target_include_directories(tflm SYSTEM PUBLIC ${TFLM_ROOT})

@@ -15,7 +15,7 @@ def files(package: Package) -> dict[str, str | bytes]:
     """
     found: dict[str, str | bytes] = {
         "CMakeLists.txt": package.render("cmake/CMakeLists.txt.jinja", sources=package.sources),
-        "README.md": package.render("cmake/README.md.jinja"),
+        "README.md": package.render("cmake/README.md.jinja", tflm_root="" if package.tflm is None else " -DTFLM_ROOT=FOLDER"),
     }
     found |= {f"src/{path}": text for path, text in package.library_files().items()}
     found |= {f"apps/{app}.c": package.render(SKETCHES[sketch]) for app, sketch in APPS.items()}

@@ -84,6 +84,8 @@ def network_of_run(workdir: Path, name: str | None = None) -> Network:
     _check_finished(workdir)
     header = _engine_header(workdir)
     own = header.stem
+    if not re.fullmatch("[a-z][a-z0-9_]*", own):
+        raise ModelError(f"{header}: is not called like a network of tinykit's; run the recipe again to make it")
     interface = read_interface(_text(header), own, str(header))
     golden = read_golden(workdir / "golden.npz")
     count = _vector_count(interface, len(golden.input))
