@@ -38,10 +38,10 @@ def target(request):
 @pytest.fixture(scope="module")
 def flashed(request, target, tmp_path_factory) -> ir.Graph | None:
     """The network that is on the board, None where nobody said which."""
-    port, board = target
+    _, board = target
     if request.config.getoption("--flash"):
         graph = digits_like()
-        flash(board, monitor_elf(tmp_path_factory.mktemp("dut"), graph, board.name), port)
+        flash(board, monitor_elf(tmp_path_factory.mktemp("dut"), graph, board.name))
         return graph
     model = request.config.getoption("--dut-model")
     if model is None:

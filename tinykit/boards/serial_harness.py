@@ -113,6 +113,10 @@ class Device:
         self._send(f"%{word}%".encode("ascii"))
         left, found = _MOST_BEFORE, False
         while not found:
+            if left <= 0:
+                raise DeviceError(
+                    f"reset: expected an answer to {word}, got {_MOST_BEFORE:,} characters without one; does it run monitor.elf?"
+                )
             lines = self._lines_to_ready("reset", left)
             left -= sum(map(len, lines)) + len("m-ready")
             found = any(word in line for line in lines)

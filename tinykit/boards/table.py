@@ -40,6 +40,7 @@ class Uart:
 
     Attributes:
         name: the peripheral's name in the manual.
+        host: where it comes out of the board, for a person.
         driver: 'uarte', 'usart_v1', 'usart_v2' or 'cmsdk': which port file drives it.
         base: address of its registers.
         clock_hz: what it is fed with after a reset.
@@ -48,6 +49,7 @@ class Uart:
     """
 
     name: str
+    host: str
     driver: str
     base: int
     clock_hz: int
@@ -68,7 +70,7 @@ class Programmer:
         pyocd: the chip's name for pyOCD.
         pack: the CMSIS pack that pyOCD needs for it, None where it is built in.
         probe: hardware that is needed besides the board, None where nothing is.
-        other: another way, in words, with {elf}, {bin} and {port}.
+        other: another way, in words, with {bin}.
         source: where this comes from.
     """
 
@@ -196,7 +198,7 @@ def _board(name: str, entry: Mapping[str, Any]) -> Board:
 
 def _uart(entry: Mapping[str, Any]) -> Uart:
     setup = tuple((address, clear, bits) for address, clear, bits in entry["setup"])
-    return Uart(entry["name"], entry["driver"], entry["base"], entry["clock_hz"], setup, entry["source"])
+    return Uart(entry["name"], entry["host"], entry["driver"], entry["base"], entry["clock_hz"], setup, entry["source"])
 
 
 def board_names() -> list[str]:

@@ -49,31 +49,27 @@ class FlashPlan:
         ]
 
 
-def flash_plan(board: Board, elf: Path, port: str = "PORT") -> FlashPlan:
+def flash_plan(board: Board, elf: Path) -> FlashPlan:
     """How `elf` gets onto `board`. Raises ConfigError: the board table does not say how."""
     programmer = board.programmer
     if programmer is None:
         raise ConfigError(f"board {board.name!r}: the board table names no way to flash it")
     prepare = None if programmer.pack is None else f"pyocd pack install {programmer.pack}"
-    names = {"{elf}": str(elf), "{bin}": str(elf.with_suffix(".bin")), "{port}": port}
-    other = programmer.other
-    for name, value in names.items():
-        other = other.replace(name, shlex.quote(value))
+    other = programmer.other.replace("{bin}", shlex.quote(str(elf.with_suffix(".bin"))))
     return FlashPlan(("pyocd", "load", "-t", programmer.pyocd, str(elf)), prepare, programmer.probe, other)
 
 
-def flash(board: Board, elf: Path, port: str = "PORT", *, dry_run: bool = False, log: Callable[[str], None] = print) -> None:
+def flash(board: Board, elf: Path, *, dry_run: bool = False, log: Callable[[str], None] = print) -> None:
     """Flashes `elf` with pyOCD, and leaves the flat binary that other tools want beside it.
 
     Args:
-        port: where the board is, for the messages.
         dry_run: only says what would be done.
 
     Raises:
         FlashError: pyOCD is not installed, or it failed; the message has its last words and the other way.
         ConfigError: the board table does not say how.
     """
-    plan = flash_plan(board, elf, port)
+    plan = flash_plan(board, elf)
     atomic.write_bytes(elf.with_suffix(".bin"), flat_binary(Image.load(elf)))
     if dry_run:
         for line in plan.lines():

@@ -12,7 +12,7 @@ from typing import Any
 
 from tinykit.boards.emulator import EmulatedBoard
 from tinykit.boards.image import Image
-from tinykit.boards.serial_harness import TIMEOUT_SECONDS, Device, open_port
+from tinykit.boards.serial_harness import TIMEOUT_SECONDS, Device, DeviceError, open_port
 from tinykit.boards.table import Board
 from tinykit.errors import one_line
 
@@ -104,7 +104,7 @@ def connected(board: Board, port: str, elf: Path | None = None, timeout: float |
         DeviceError: nobody answers.
     """
     if port != EMULATED:
-        device = open_port(port, timeout=timeout or TIMEOUT_SECONDS)
+        device = _opened(board, port, timeout or TIMEOUT_SECONDS)
         try:
             yield device
         finally:
@@ -118,6 +118,14 @@ def connected(board: Board, port: str, elf: Path | None = None, timeout: float |
             yield device
         finally:
             device.close()
+
+
+def _opened(board: Board, port: str, timeout: float) -> Device:
+    try:
+        return open_port(port, timeout=timeout)
+    except DeviceError as problem:
+        where = f"  the monitor of {board.name} talks through {board.uart.host}" if board.uart is not None else ""
+        raise DeviceError([*problem.problems, *([where] if where and Path(port).exists() else [])]) from None
 
 
 @contextmanager

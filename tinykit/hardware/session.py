@@ -137,7 +137,7 @@ def bench_device(
     report = build_monitor_for(source, board, out, build, log)
     elf = out / "monitor.elf"
     if flashed:
-        flash(board, elf, port, log=log)
+        flash(board, elf, log=log)
     origin = provenance(board.name, port)
     with connected(board, port, elf, timeout) as device:
         findings = measure(device, board.name, model.deployed, golden, stream, measured=origin.measured, log=log)

@@ -81,7 +81,7 @@ def work() -> None:
             else:
                 from tinykit.hardware.flash import flash
 
-                flash(board, out / "monitor.elf", FLAGS.port or "PORT", dry_run=True, log=_say)
+                flash(board, out / "monitor.elf", dry_run=True, log=_say)
             return
         report = bench_device(source, board.name, FLAGS.port, out, build=build, flashed=FLAGS.flash, timeout=FLAGS.timeout, log=_say)
         for line in device_lines(report["device"]):
