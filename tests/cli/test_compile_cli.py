@@ -53,7 +53,7 @@ def test_compile_leaves_a_verified_image(model, compiled, tally):
     assert compiled.returncode == 0, compiled.stderr
     out = model.parent / "out"
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
-    assert {"firmware.elf", "report.json", "layers.csv", "arena.json", "engine/wake.c", "engine/wake.h"} <= names
+    assert {"firmware.elf", "monitor.elf", "report.json", "layers.csv", "arena.json", "engine/wake.c", "engine/wake.h"} <= names
     assert not [name for name in names if ".tmp" in name]
     report = json.loads((out / "report.json").read_text())
     tally("emulated board vs reference", report["parity"]["engine_vs_reference"], report["parity"]["elements"])
@@ -80,7 +80,7 @@ def test_compile_does_not_import_tensorflow(model, tmp_path):
 def test_the_same_model_gives_the_same_bytes(model, compiled, tmp_path):
     again = run("compile", "--model", model, "--board", "nano33ble", "--out", tmp_path / "again", "--name", "wake", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    for name in ("engine/wake.c", "engine/wake_selftest.c", "report.json", "layers.csv", "arena.json", "firmware.elf"):
+    for name in ("engine/wake.c", "engine/wake_selftest.c", "report.json", "layers.csv", "arena.json", "firmware.elf", "monitor.elf"):
         assert (tmp_path / "again" / name).read_bytes() == (model.parent / "out" / name).read_bytes(), name
 
 

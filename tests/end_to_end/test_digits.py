@@ -11,7 +11,7 @@ import pytest
 FILES = (
     "command.txt config.resolved.yaml env.json metrics.json metrics.jsonl model.keras model.tflite model_data.h model_data.cc "
     "op_resolver.h layers.csv arena.json golden.npz report.html DONE steps/01_train/DONE steps/02_quantize/DONE "
-    "engine/digits.c engine/digits.h engine/digits_selftest.c firmware.elf firmware/linker.ld classes.json"
+    "engine/digits.c engine/digits.h engine/digits_selftest.c firmware.elf firmware/linker.ld monitor.elf monitor/linker.ld classes.json"
 ).split()
 
 
