@@ -45,9 +45,11 @@ def show(check: Check) -> list[str]:
 
 def verdict(checks: Sequence[Check]) -> str:
     """The last line."""
-    stops = [check.name for check in checks if check.stops]
+    stops = list(dict.fromkeys(check.name for check in checks if check.stops))
     if stops:
-        return f"the main job cannot run: {', '.join(stops)}; the commands above mend it"
+        packages = sum(check.stops and check.group == "packages" for check in checks)
+        at_once = "; `pip install .` in tinykit's sources brings all packages at once" if packages > 1 else ""
+        return f"the main job cannot run: {', '.join(stops)}; the commands above mend it{at_once}"
     return "the main job can run: python -m tinykit.train --config digits.yaml"
 
 

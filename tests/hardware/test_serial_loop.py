@@ -202,10 +202,22 @@ def test_samples_of_a_file(tmp_path):
         assert (read.x == stored[:3]).all() and read.y.tolist() == [0, 1, 3] and read.available == 5, name
     assert spread(10, 0).tolist() == list(range(10)) and spread(3, 200).tolist() == [0, 1, 2] and spread(0, 5).size == 0
     for x, y, words in [
+        (stored[:0], labels[:0], r"expected \[N, 8, 8, 1\] for the network.s input, got \[0, 8, 8, 1\]"),
         (stored[:, :4], labels, r"expected \[N, 8, 8, 1\] for the network's input, got \[5, 4, 8, 1\]"),
         (stored, labels[:3], r"array 'y': expected \[5\] class indices"),
+        (stored, labels - 1, r"classes -1..3; the network has 10 scores"),
+        (stored, labels + 7, r"classes 7..11; the network has 10 scores; without labels"),
         (stored.astype(np.int64), labels, "expected float32, uint8 pixels or int8 as the network stores it, got int64"),
     ]:
         np.savez(tmp_path / "bad.npz", x=x, y=y)
         with pytest.raises(DataError, match=words):
             from_npz(tmp_path / "bad.npz", graph, 0)
+
+
+def test_labels_of_an_autoencoder_are_no_classes(tmp_path):
+    """Its largest output says nothing of the class; bytes are compared all the same."""
+    from tinykit.hardware.samples import from_npz
+
+    np.savez(tmp_path / "ad.npz", x=np.zeros((3, 640), np.int8), y=np.array([0, 1, 1]))
+    read = from_npz(tmp_path / "ad.npz", task_like("ad01"), 0)
+    assert read.y is None and read.x.shape == (3, 640)

@@ -21,7 +21,7 @@ class Samples:
 
     Attributes:
         x: stored values of the network's input, [N, *shape].
-        y: class indices [N], None where there is nothing to judge by.
+        y: class indices [N] below the number of scores, None where there is nothing to judge by: no labels, or an autoencoder.
         source: where they come from.
         available: how many there are; N of them, evenly spaced, were taken.
     """
@@ -58,15 +58,31 @@ def from_npz(path: Path, graph: ir.Graph, most: int) -> Samples:
     tensor = only_input(graph)
     arrays = read_npz(path, ("x",), ("y",))
     x, y = arrays["x"], arrays.get("y")
-    if x.ndim < 2 or x[0].size != tensor.size:
+    if x.ndim < 2 or len(x) == 0 or x[0].size != tensor.size:
         raise DataError(
             f"{path}, array 'x': expected [N, {', '.join(map(str, tensor.shape))}] for the network's input, got {list(x.shape)}"
         )
     if y is not None and (y.shape != (len(x),) or y.dtype.kind not in "iu"):
         raise DataError(f"{path}, array 'y': expected [{len(x)}] class indices, got {y.dtype} {list(y.shape)}")
+    labels = None if y is None else _labels(f"{path}, array 'y'", y, graph)
     chosen = spread(len(x), most)
     stored = _stored(path, graph, tensor, x[chosen].reshape(len(chosen), *tensor.shape))
-    return Samples(stored, None if y is None else y[chosen].astype(np.int64), path.name, len(x))
+    return Samples(stored, None if labels is None else labels[chosen], path.name, len(x))
+
+
+def _labels(where: str, y: np.ndarray, graph: ir.Graph) -> np.ndarray | None:
+    """Class indices that can be judged by, None for an autoencoder. Raises DataError: the network has no such classes."""
+    scores = graph.tensors[graph.outputs[0]].size
+    if is_autoencoder(graph):
+        return None
+    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < scores:
+        raise DataError(f"{where}: classes {y.min()}..{y.max()}; the network has {scores} scores; without labels bytes alone are compared")
+    return y.astype(np.int64)
+
+
+def is_autoencoder(graph: ir.Graph) -> bool:
+    """Whether the network gives back something like its input, so that its largest output is no class."""
+    return graph.tensors[graph.outputs[0]].size == only_input(graph).size
 
 
 def _stored(path: Path, graph: ir.Graph, tensor: ir.Tensor, x: np.ndarray) -> np.ndarray:
@@ -99,8 +115,10 @@ def from_config(name: str, overrides: Sequence[str], graph: ir.Graph, most: int)
     if real.size != len(chosen) * tensor.size:
         raise DataError(f"{name}: samples of shape {list(real.shape[1:])}; the network's input is {list(tensor.shape)}")
     stored = reference.quantize_input(graph, real.reshape(len(chosen), *tensor.shape))
-    labels = dataset.test.y[chosen] if dataset.task == "classification" else None
-    return Samples(stored, labels, f"{run.data.name}, test split {dataset.split_sha256[:12]}", len(dataset.test))
+    labels = _labels(name, dataset.test.y, graph) if dataset.task == "classification" else None
+    return Samples(
+        stored, None if labels is None else labels[chosen], f"{run.data.name}, test split {dataset.split_sha256[:12]}", len(dataset.test)
+    )
 
 
 def from_run(workdir: Path, graph: ir.Graph, most: int) -> Samples:
@@ -128,7 +146,7 @@ def golden_samples(path: Path, graph: ir.Graph) -> np.ndarray:
     tensor = only_input(graph)
     golden = read_golden(path)
     x = golden.input
-    if x.ndim < 2 or x[0].size != tensor.size or x.dtype != dtype(tensor):
+    if x.ndim < 2 or len(x) == 0 or x[0].size != tensor.size or x.dtype != dtype(tensor):
         raise DataError(f"{path}: inputs {x.dtype} {list(x.shape)}; the network takes {dtype(tensor).name} {list(tensor.shape)}")
     x = x.reshape(len(x), *tensor.shape)
     truth = reference.run_all(graph, x)[graph.outputs[0]]
