@@ -13,7 +13,7 @@ from tinykit.errors import BudgetError, ConfigError, ModelError
 from tinykit.models.macs import count_macs, layer_macs
 from tinykit.recipe.step import StepContext
 from tinykit.shrink import factors, lowrank
-from tinykit.shrink.surgery import replaced, sites
+from tinykit.shrink.chained import replaced, sites
 from tinykit.steps.decompose import Decompose, DecomposeOptions
 
 keras = pytest.importorskip("keras")

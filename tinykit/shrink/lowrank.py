@@ -14,8 +14,8 @@ import numpy as np
 
 from tinykit.errors import BudgetError
 from tinykit.shrink import factors, ranks
+from tinykit.shrink.chained import Site
 from tinykit.shrink.factors import Chain
-from tinykit.shrink.surgery import Site
 
 _SCALE = 1e6  # harms as integers: HiGHS is then sure of its optimum
 

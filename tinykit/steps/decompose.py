@@ -21,8 +21,8 @@ from tinykit.steps.train import FloatOptions, compile_float, ends_in_softmax
 if TYPE_CHECKING:
     import keras
 
+    from tinykit.shrink.chained import Site
     from tinykit.shrink.lowrank import Candidate
-    from tinykit.shrink.surgery import Site
 
 CHOSEN = "ranks.json"
 _SAMPLES = 512  # that harms are measured on
@@ -79,7 +79,7 @@ class Decompose:
             Terminated: SIGTERM; goes on after the last finished epoch when run again.
         """
         from tinykit.models.macs import count_macs
-        from tinykit.shrink.surgery import replaced
+        from tinykit.shrink.chained import replaced
 
         before = {"macs": count_macs(model), "parameters": model.count_params()}
         chains = _Choice(model, options, context).chains()
@@ -99,7 +99,7 @@ class Decompose:
 
 def _sites(model: keras.Model, options: DecomposeOptions, context: StepContext) -> list[Site]:
     """The layers that the options allow. Raises ModelError or ConfigError where there is none."""
-    from tinykit.shrink.surgery import sites
+    from tinykit.shrink.chained import sites
 
     found, refused = sites(model)
     names = [*(site.name for site in found), *refused]
