@@ -15,8 +15,9 @@ from tinykit.errors import ModelError, Terminated
 from tinykit.recipe.score import score, top1
 from tinykit.recipe.step import MetricsLog, StepContext
 from tinykit.steps.fitting import Checkpoint, learning_rate_at
+from tinykit.steps.floats import compile_float, ends_in_softmax
 from tinykit.steps.integers import input_range
-from tinykit.steps.train import Train, TrainOptions, compile_float, ends_in_softmax
+from tinykit.steps.train import Train, TrainOptions
 
 keras = pytest.importorskip("keras")
 
@@ -119,7 +120,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights():
 
 def test_a_checkpoint_survives_a_kill_at_any_moment(monkeypatch):
     made, _ = context("s")
-    compile_float(model := build(), options(), made)
+    compile_float(model := build(), options(), made, True)
     model.optimizer.build(model.trainable_variables)
     checkpoint = Checkpoint(made.folder)
     checkpoint.save(model, 0, [0.5, -1.0], keep_best=True)
@@ -135,7 +136,7 @@ def test_a_checkpoint_survives_a_kill_at_any_moment(monkeypatch):
 @pytest.mark.parametrize(("name", "content"), [("state.json", "{"), ("state.json", "{}"), ("last-00001.weights.h5", "HDF")])
 def test_a_damaged_checkpoint_is_told(name, content):
     made, _ = context("s")
-    compile_float(model := build(), options(), made)
+    compile_float(model := build(), options(), made, True)
     Checkpoint(Path("s")).save(model, 0, [0.5], keep_best=False)
     Path("s", name).write_text(content)
     with pytest.raises(ModelError, match="delete s to run the step from its beginning"):
@@ -144,7 +145,7 @@ def test_a_damaged_checkpoint_is_told(name, content):
 
 def test_ties_are_decided_by_the_loss_and_patience_counts():
     made, _ = context("s")
-    compile_float(model := build(), options(), made)
+    compile_float(model := build(), options(), made, True)
     checkpoint = Checkpoint(made.folder)
     for epoch, value in enumerate([[0.5, -1.0], [0.5, -0.9], [0.5, -0.95], [0.4, -0.1]]):
         checkpoint.save(model, epoch, value, keep_best=True)
@@ -189,7 +190,7 @@ def test_logits_and_probabilities_give_the_same_training(softmax):
     model = build(softmax=softmax)
     assert ends_in_softmax(model) is softmax
     made, _ = context("s")
-    compile_float(model, options(), made)
+    compile_float(model, options(), made, softmax)
     assert model.loss.from_logits is not softmax if hasattr(model.loss, "from_logits") else True
 
 
@@ -202,7 +203,7 @@ def test_softmax_layers_of_every_kind_are_seen():
 
 def test_label_smoothing_by_hand():
     made, _ = context("s")
-    compile_float(model := build(), options(label_smoothing=0.3), made)
+    compile_float(model := build(), options(label_smoothing=0.3), made, True)
     predicted = np.array([[0.7, 0.2, 0.1]], np.float32)
     target = np.array([0.8, 0.1, 0.1])
     expected = -(target * np.log(predicted[0])).sum()

@@ -113,16 +113,21 @@ def _check_augment(operations: list[Any]) -> list[tuple[int, str]]:
 def _check_order(names: Sequence[str]) -> list[tuple[int, str]]:
     step_class = importlib.import_module("tinykit.recipe.registry").step_class
     problems, integers = [], ""
+    known: list[tuple[str, object]] = []
+    places: list[int] = []
     for index, name in enumerate(names):
         try:
             step = step_class(name)
         except TinykitError:
             continue  # reported with its options
+        known.append((name, step))
+        places.append(index)
         if integers and getattr(step, "needs_float", False):
             problems.append((index, f"step {name!r} needs a float model, but {integers!r} before it has made an integer network"))
         elif getattr(step, "makes_integers", False):
             integers = name
-    return problems
+    conflicts = importlib.import_module("tinykit.recipe.claims").conflicts
+    return problems + [(places[index], message) for index, message in conflicts(known)]
 
 
 def default_catalogue() -> Catalogue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,10 +58,12 @@ class Executed:
     Attributes:
         total: instructions, from input to output.
         layers: instructions of each layer's call, by name.
+        cycles: the model's cycles of each layer's call, by name (tinykit.boards.cycles).
     """
 
     total: int
     layers: Mapping[str, int]
+    cycles: Mapping[str, int] = field(default_factory=dict)
 
 
 class Meter(Protocol):
@@ -104,7 +106,8 @@ class EngineMeter:
             self._plans = {bits: lower.planned(self.network.with_bits(bits), Preference(self.goal))}
         return self._plans[bits]
 
-    def _engine(self, bits: Bits) -> Engine:
+    def engine(self, bits: Bits) -> Engine:
+        """The generated engine with these bits."""
         if bits not in self._engines:
             lowered = self._plan(bits)
             name = c_identifier(lowered.graph.name)
@@ -118,7 +121,7 @@ class EngineMeter:
 
     def constants(self, bits: Bits) -> int:
         """Bytes of weights and tables with these bits."""
-        return self._engine(bits).weight_bytes + self._engine(bits).table_bytes
+        return self.engine(bits).weight_bytes + self.engine(bits).table_bytes
 
     def linked(self, bits: Bits) -> Linked:
         if bits not in self._linked:
@@ -137,7 +140,7 @@ class EngineMeter:
 
         if self.board is None:
             raise ConfigError("budget.instructions: name the board that counts them, in budget.board")
-        engine = self._engine(bits)
+        engine = self.engine(bits)
         with tempfile.TemporaryDirectory() as folder:
             try:
                 image = Image.load(self._build(engine, self.board, choose(None), Path(folder)).elf)
@@ -146,7 +149,9 @@ class EngineMeter:
                     [f"budget.instructions: counted on images, and this one cannot be linked: {p}" for p in error.problems]
                 ) from None
             run = run_inference(EmulatedBoard(self.board, image), invoke_symbol=f"{engine.name}_invoke")
-        return Executed(run.instructions, {call.op: profile.instructions for call, profile in zip(engine.calls, run.calls, strict=True)})
+        calls = [(call.op, profile) for call, profile in zip(engine.calls, run.calls, strict=True)]
+        layers = {op: profile.instructions for op, profile in calls}
+        return Executed(run.instructions, layers, {op: profile.cycles for op, profile in calls})
 
     def _build(self, engine: Engine, board: Board, tools: Toolchain, folder: Path) -> Build:
         from tinykit.boards.firmware import build_firmware
@@ -155,7 +160,7 @@ class EngineMeter:
         return build_firmware(sources, board, folder, toolchain=tools, target="bare", optimize=LEVELS[self.goal.name][tools.name])
 
     def _link(self, bits: Bits) -> Linked:
-        engine = self._engine(bits)
+        engine = self.engine(bits)
         estimate = Linked(self.constants(bits) + code_estimate(engine), "code estimated")
         if self.board is None:
             return estimate

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 STEPS: dict[str, str] = {
     "decompose": "tinykit.steps.decompose:Decompose",
+    "distill": "tinykit.steps.distill:Distill",
+    "prune": "tinykit.steps.prune:Prune",
     "ptq": "tinykit.steps.ptq:Ptq",
     "quantize": "tinykit.steps.quantize:Quantize",
     "train": "tinykit.steps.train:Train",

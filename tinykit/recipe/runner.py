@@ -15,7 +15,7 @@ from tinykit import atomic
 from tinykit.config.loading import ResolvedConfig, StepSpec
 from tinykit.config.sizes import format_size
 from tinykit.errors import BudgetError, ConfigError, ModelError, ParityError, TinykitError
-from tinykit.recipe import ledger
+from tinykit.recipe import claims, ledger
 from tinykit.recipe.budget import judge, resolve_budget
 from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
@@ -261,9 +261,9 @@ class _Run:
         model = self._saved(done - 1) if done else self._first_model(context.dataset, context.chain)
         if not done:
             self._check_steps(model, context)
-        trained = [index for index, step in enumerate(steps) if step.name == "train"]
+        trained = self._trained()
         if not trained and self.config.config.model.path is None:
-            self.console.line("note: the recipe has no train step and the model no weights of its own; its weights are random")
+            self.console.line("note: the recipe has no step that trains and the model no weights of its own; its weights are random")
         for index in range(len(steps)):
             if index >= done:
                 context.float_model = self._float_model(trained, index, context)
@@ -272,6 +272,12 @@ class _Run:
         if trained:
             return model, self.rows[trained[-1]].accuracy
         return model, self.services.score(context.float_model, context.dataset, context.chain)
+
+    def _trained(self) -> list[int]:
+        """The steps whose model is the float model of those that follow: every `train`, or where there is none all that train."""
+        steps = list(enumerate(self.config.steps))
+        train = [index for index, step in steps if step.name == "train"]
+        return train or [index for index, step in steps if getattr(self.services.step_class(step.name), "trains", False)]
 
     def _check_steps(self, model: "keras.Model", context: StepContext) -> None:
         """Lets every step say, before the first one works, what it cannot do with this model; all problems at once."""
@@ -319,6 +325,7 @@ class _Run:
         accuracy = self.services.score(model, context.dataset, context.chain)
         metric = _metric(context.dataset)
         row = ledger.Row(spec.label, accuracy, self._footprint(model), seconds, metric=metric)
+        self._check_claims(row)
         self.rows.append(row)
         key = f"test_{ledger.metric_name(metric).lower()}"
         values = {"seconds": seconds} if accuracy is None else {key: accuracy, "seconds": seconds}
@@ -329,6 +336,16 @@ class _Run:
             f" {ledger.format_accuracy(accuracy, metric)}, {seconds:.1f} s"
         )
         return model
+
+    def _check_claims(self, row: ledger.Row) -> None:
+        """Raises ModelError where a step has broken what an earlier one promised."""
+        problems = []
+        for spec, before in zip(self.config.steps, self.rows):
+            promises = getattr(self.services.step_class(spec.name), "promises", ())
+            lost = claims.broken(promises, before.footprint, row.footprint)
+            problems += [f"step {row.step}: breaks what {before.step} had done: {problem}" for problem in lost]
+        if problems:
+            raise ModelError(problems)
 
     def _footprint(self, model: "keras.Model") -> ledger.Footprint:
         """Sizes for the ledger; unknown where the network cannot be made an integer one, which the outputs will explain."""

@@ -152,7 +152,8 @@ class Step(Protocol):
     A step may also have a method `check(model)`, which the runner calls with the first model before any step works; it raises
     ModelError with every layer that the step cannot handle; and a method `check_task(model, options, context)`, called at the same time,
     which raises ModelError if the model does not suit the data. `makes_integers = True` says that what it hands back is an integer
-    network, `needs_float = True` that it cannot start from one.
+    network, `needs_float = True` that it cannot start from one, `trains = True` that it gives a model with random weights sensible ones.
+    `promises` and `keeps` name claims of tinykit.recipe.claims: what the step says about its model, and what it leaves true.
 
     Example:
         class Scale:

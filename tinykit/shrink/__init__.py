@@ -1,1 +1,1 @@
-"""Smaller float networks: parts of a Keras model replaced by cheaper ones."""
+"""Smaller Keras models of Keras models: channels that belong together, networks without some of them, layers as chains, teachers."""

@@ -14,9 +14,10 @@ from tinykit.config.catalogue import nearest
 from tinykit.errors import BudgetError, ConfigError, ModelError
 from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
 from tinykit.steps.allocation import drawn
-from tinykit.steps.fitting import check_task, fit, rebuilds, uncompiled
+from tinykit.steps.fitting import check_task, rebuilds, uncompiled
+from tinykit.steps.floats import ends_in_softmax
 from tinykit.steps.integers import check_float
-from tinykit.steps.train import FloatOptions, compile_float, ends_in_softmax
+from tinykit.steps.teaching import TaughtFloatOptions, check_teachers, fit_taught, teacher_models
 
 if TYPE_CHECKING:
     import keras
@@ -30,7 +31,7 @@ _SAMPLES = 512  # that harms are measured on
 Method = Literal["svd", "tucker", "separable", "cp"]
 
 
-class DecomposeOptions(FloatOptions):
+class DecomposeOptions(TaughtFloatOptions):
     """Options of `decompose`."""
 
     epochs: int = Field(default=10, ge=0, le=100_000, description="passes over the training split afterwards; 0: none")
@@ -62,6 +63,8 @@ class Decompose:
     Options: ClassVar[type[DecomposeOptions]] = DecomposeOptions
     saved_with: ClassVar[tuple[str, ...]] = ()
     needs_float: ClassVar[bool] = True
+    promises: ClassVar[tuple[str, ...]] = ("macs",)
+    keeps: ClassVar[tuple[str, ...]] = ("macs",)
 
     def check_task(self, model: keras.Model, options: DecomposeOptions, context: StepContext) -> None:
         """Raises ModelError or ConfigError where nothing can be decomposed, or the output does not suit the data; before any step runs."""
@@ -69,6 +72,8 @@ class Decompose:
         _sites(model, options, context)
         if options.epochs:
             check_task(model, options, context)
+            if options.taught:
+                check_teachers(model, options, context)
 
     def run(self, model: keras.Model, options: DecomposeOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -92,8 +97,9 @@ class Decompose:
         layers = {name: {"method": chain.method, "ranks": list(chain.ranks)} for name, chain in chains.items()}
         report: dict[str, Any] = {"before": before, "after": after, "layers": layers}
         if options.epochs:
-            compile_float(smaller, options, context)
-            report |= fit(smaller, options, context)
+            default = context.float_model if context.float_model is not None else model
+            teachers = teacher_models(options, context, default) if options.taught else []
+            report |= fit_taught(smaller, options, context, teachers)
         return StepResult(uncompiled(smaller), report)
 
 

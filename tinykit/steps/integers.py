@@ -89,6 +89,7 @@ class IntegerStep:
     saved_with: ClassVar[tuple[str, ...]] = ("tinykit.quant.model",)
     makes_integers: ClassVar[bool] = True
     needs_float: ClassVar[bool] = True
+    keeps: ClassVar[tuple[str, ...]] = ("macs",)
 
     def check(self, model: keras.Model) -> None:
         """Raises ModelError with every layer that has no exact integer counterpart; called before any step runs."""

@@ -13,7 +13,7 @@ from tinykit.steps.allocation import check_bits
 from tinykit.steps.fitting import FitOptions, check_task, fit, rebuilds, uncompiled
 from tinykit.steps.integers import CalibrationOptions, IntegerStep, Prepared, describe, prepare
 from tinykit.steps.stages import at_least, lowered
-from tinykit.steps.train import ends_in_softmax
+from tinykit.steps.teaching import TeacherOptions, check_teachers, logits_teacher
 
 if TYPE_CHECKING:
     import keras
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from tinykit.quant.model import QuantizedModel
 
 
-class QuantizeOptions(CalibrationOptions, FitOptions):
+class QuantizeOptions(CalibrationOptions, FitOptions, TeacherOptions):
     """Options of `quantize`."""
 
     epochs: int = Field(default=2, ge=0, le=100_000, description="passes over the training split; 0: calibration only")
     learning_rate: float = Field(default=2e-4, gt=0, le=100, description="of Adam, the highest of the schedule")
     keep: Literal["best", "last"] = Field(default="last", description="which epoch's weights, judged on val")
-    distill: float = Field(default=0.7, ge=0, le=1, description="share of the loss that compares with the float model's logits")
+    distill: float = Field(default=0.7, ge=0, le=1, description="share of the loss that compares with the teacher's logits")
     temperature: float = Field(default=2.0, gt=0, le=100, description="of the distillation")
     batch_norm: Literal["frozen", "update"] = Field(
         default="frozen", description="frozen: folded for good; update: gamma, beta and moving statistics go on learning"
@@ -46,7 +46,7 @@ class QuantizeOptions(CalibrationOptions, FitOptions):
 
 class Quantize(IntegerStep):
     """Trains the int8 network itself. The forward pass is the board's integer arithmetic, activations and weights have learned steps
-    (LSQ, Esser et al. 2020), and the float model may guide it by its logits (Hinton et al. 2015).
+    (LSQ, Esser et al. 2020), and the float model, or another teacher, may guide it by its logits (Hinton et al. 2015).
 
     Example:
         {quantize: {epochs: 2, learning_rate: 0.0002, distill: 0.7}}
@@ -60,6 +60,7 @@ class Quantize(IntegerStep):
         step runs."""
         if options.epochs:
             check_task(model, options, context)
+            check_teachers(model, options, context)
         check_bits(model, options, context)
 
     def run(self, model: keras.Model, options: QuantizeOptions, context: StepContext) -> StepResult:
@@ -69,7 +70,8 @@ class Quantize(IntegerStep):
             ModelError: layers without an exact integer counterpart; the loss became NaN.
             Terminated: SIGTERM; goes on after the last finished epoch when run again.
         """
-        teacher = _teacher(context.float_model if context.float_model is not None else model) if options.distill else None
+        default = context.float_model if context.float_model is not None else model
+        teacher = logits_teacher(options, context, default) if options.distill and options.epochs else None
         prepared = prepare(model, options, context, options.batch_norm)
         quantized = self._in_stages(prepared, options, context, teacher)
         values = self._train(quantized, options, context, teacher) if options.epochs else {}
@@ -117,16 +119,3 @@ def _freeze_statistics(options: QuantizeOptions) -> keras.callbacks.Callback:
             self.model.learn_statistics(epoch < options.freeze_statistics * options.epochs)
 
     return FreezeStatistics()
-
-
-def _teacher(model: keras.Model) -> Callable[[Any], Any]:
-    """x -> logits of a float model; the logarithm of probabilities serves as logits, as they differ by a constant a sample."""
-    import tensorflow as tf
-
-    probabilities = ends_in_softmax(model)
-
-    def logits(x: Any) -> Any:
-        y = model(x, training=False)
-        return tf.math.log(tf.maximum(y, 1e-12)) if probabilities else y
-
-    return logits

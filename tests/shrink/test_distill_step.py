@@ -1,0 +1,216 @@
+"""The step `distill`, and teachers of other steps: the loss by hand, who may teach, resume, what is refused before any training."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pydantic
+import pytest
+from taught_runs import L, context, network, same, weights
+
+from tinykit.config.loading import StepSpec
+from tinykit.errors import ModelError, Terminated
+from tinykit.recipe.step import CHECKPOINT
+from tinykit.shrink.distilled import Distilled, Lesson, Teacher, stage_ends
+from tinykit.steps.distill import Distill, DistillOptions
+from tinykit.steps.prune import Prune, PruneOptions
+from tinykit.steps.quantize import Quantize, QuantizeOptions
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def options(**values):
+    return DistillOptions(**{"epochs": 1, "learning_rate": 0.01, "teacher": ["teacher.keras"], **values})
+
+
+def placed(made, *steps):
+    """The context within a recipe; the last step is the one that runs."""
+    specs = tuple(StepSpec(name.split("_")[0], name, {}) for name in steps)
+    return dataclasses.replace(made, config=dataclasses.replace(made.config, steps=specs), label=steps[-1])
+
+
+def distilled(folder, seed=9, **values):
+    network(24, 16, seed=1).save("teacher.keras")
+    keras.utils.set_random_seed(seed)
+    made, lines = context(folder)
+    return Distill().run(network(8, 8, seed=2), options(**values), placed(made, "distill")), lines
+
+
+def linear(values, probabilities=False):
+    """A network of two inputs whose outputs are x times a kernel."""
+    inputs = L.Input((2,))
+    x = L.Dense(len(values[0]), use_bias=False, activation="softmax" if probabilities else None)(inputs)
+    model = keras.Model(inputs, x)
+    model.set_weights([np.array(values, np.float32)])
+    return model
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("student_softmax", [True, False])
+@pytest.mark.parametrize("teacher_softmax", [True, False])
+def test_the_loss_by_hand(student_softmax, teacher_softmax):
+    own, first, second = [[1.0, 0, -1], [0, 2, 1]], [[0.5, 1, 0], [2, 0, 0]], [[0.0, 1, 1], [1, 1, 3]]
+    student = linear(own, student_softmax)
+    teacher = Teacher([(linear(k, teacher_softmax), teacher_softmax) for k in (first, second)])
+    trained = Distilled(student, student_softmax, teacher, Lesson(0.7, 2.0))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not student_softmax)
+    trained.compile("sgd", loss, jit_compile=False)
+    x, y = np.array([[1.0, 0.5], [-1, 2]], np.float32), np.array([0, 2])
+    logits = x @ np.array(own)
+    guides = [np.log(softmax(x @ np.array(k))) for k in (first, second)]
+    wanted, given = softmax(np.mean(guides, axis=0) / 2), softmax(logits / 2)
+    soft = 4 * (wanted * (np.log(wanted) - np.log(given))).sum(-1).mean()
+    hard = -np.log(softmax(logits)[np.arange(2), y]).mean()
+    found = trained.compute_loss(x=x, y=y, y_pred=trained(x, training=True))
+    assert float(found) == pytest.approx(0.3 * hard + 0.7 * soft, rel=1e-5)
+    judged = trained.compute_loss(x=x, y=y, y_pred=trained(x), training=False)
+    assert float(judged) == pytest.approx(hard, rel=1e-5)
+
+
+def test_attention_and_hints_by_hand():
+    teacher, student = network(6, 5, seed=1), network(4, 3, seed=2)
+    own, theirs = stage_ends(student), stage_ends(teacher)
+    assert list(own) == list(theirs) == [(7, 5), (5, 3)]
+    pairs = [(own[k], int(theirs[k].shape[-1])) for k in own]
+    x = np.random.default_rng(0).uniform(0, 1, (4, 7, 5, 1)).astype(np.float32)
+    y = np.array([0, 1, 2, 0])
+    inner = [np.asarray(keras.Model(m.inputs[0], [e[k] for k in own])(x)[0]) for m, e in ((student, own), (teacher, theirs))]
+
+    def loss(transfer, weight):
+        trained = Distilled(student, True, Teacher([(teacher, True)], list(theirs.values())), Lesson(0.0, 1.0, transfer, weight), pairs)
+        trained.compile("sgd", keras.losses.SparseCategoricalCrossentropy(), jit_compile=False)
+        return float(trained.compute_loss(x=x, y=y, y_pred=trained(x, training=False))), trained
+
+    def energy(values):
+        flat = (values**2).sum(-1).reshape(len(values), -1)
+        return flat / np.linalg.norm(flat, axis=-1, keepdims=True)
+
+    plain = loss("attention", 0.0)[0]
+    both = []
+    for k in own:
+        a, b = (np.asarray(keras.Model(m.inputs[0], e[k])(x)) for m, e in ((student, own), (teacher, theirs)))
+        both.append(((energy(a) - energy(b)) ** 2).sum(-1).mean())
+    assert loss("attention", 2.0)[0] - plain == pytest.approx(2 * np.mean(both), rel=1e-3)
+    value, trained = loss("hint", 1.0)
+    assert [layer.kernel.shape for layer in trained.hints] == [(4, 6), (3, 5)]
+    assert value - plain == pytest.approx(1.0, rel=1e-3), "projections begin at 0"
+    trained.hints[0].kernel.assign(np.full((4, 6), 0.1))
+    first = ((inner[0] @ np.full((4, 6), 0.1) - inner[1]) ** 2).mean() / (inner[1] ** 2).mean()
+    again = float(trained.compute_loss(x=x, y=y, y_pred=trained(x, training=False)))
+    assert again - plain == pytest.approx((first + 1) / 2, rel=1e-3)
+    assert len(trained.trainable_variables) == len(student.trainable_variables) + 2
+    assert not any(v is w for v in trained.variables for w in teacher.variables)
+
+
+@pytest.mark.parametrize("transfer", [None, "attention", "hint"])
+def test_learns_and_leaves_the_teacher_alone(transfer):
+    result, lines = distilled("s", epochs=8, transfer=transfer)
+    assert result.report["last_epoch"]["accuracy"] > 0.5
+    assert not result.model.compiled and len(result.model.weights) == len(network().weights)
+    before = network(24, 16, seed=1).get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(before, keras.saving.load_model("teacher.keras").get_weights()))
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights_with_a_teacher_of_its_own():
+    chosen = {"epochs": 3, "transfer": "hint", "teacher": [{"name": "cnn", "epochs": 2, "options": {"filters": [4, 6]}}, "teacher.keras"]}
+    whole = weights(distilled("whole", **chosen)[0])
+    for place in ("teacher_1/checkpoint/state.json", "state.json"):
+        made, _ = context("part")
+        state = Path("part", CHECKPOINT, place)
+        made.show_progress = lambda done, total, state=state, made=made, **values: made.stop.ask() if state.exists() else None
+        keras.utils.set_random_seed(9)
+        with pytest.raises(Terminated):
+            Distill().run(network(8, 8, seed=2), options(**chosen), placed(made, "distill"))
+    keras.utils.set_random_seed(9)
+    made, lines = context("part")
+    again = Distill().run(network(8, 8, seed=2), options(**chosen), placed(made, "distill"))
+    assert [line for line in lines if line.startswith("goes on")] == ["goes on after epoch 2/2", "goes on after epoch 1/3"]
+    assert same(whole, weights(again))
+
+
+def refused(step=Distill, model=None, steps=("distill",), chosen=None, **values):
+    made, _ = context("s")
+    with pytest.raises(ModelError) as caught:
+        step().check_task(model or network(), chosen or options(**values), placed(made, *steps))
+    return str(caught.value)
+
+
+def test_who_cannot_teach_is_told_before_any_training():
+    made, _ = context("s")
+    network().save("teacher.keras")
+    Distill().check_task(network(8, 8), options(), placed(made, "distill"))
+    network(classes=5).save("five.keras")
+    text = refused(teacher=["teacher.keras", "five.keras", "none.keras"])
+    assert "teacher 2 (five.keras) gives an output of shape [5], the model one of [3]: both must score the same classes" in text
+    assert "none.keras does not exist" in text
+    other = L.Input((9, 9, 1))
+    keras.Model(other, L.Dense(3)(L.Flatten()(other))).save("other.keras")
+    assert "takes samples of shape [9, 9, 1]" in refused(teacher=["other.keras"])
+    assert "unknown model 'resnet9'" in refused(teacher=[{"name": "resnet9"}])
+    flat = L.Input((7, 5, 1))
+    keras.Model(flat, L.Dense(3)(L.Flatten()(flat))).save("flat.keras")
+    assert "no tensor of the model has a resolution that one of the teacher's has" in refused(teacher=["flat.keras"], transfer="attention")
+    assert "nothing is taught; use `train`" in refused(distill=0.0)
+    assert "the teacher would be the model itself" in refused(teacher=[], steps=("train", "distill"))
+    Distill().check_task(network(), options(teacher=[]), placed(made, "train", "prune", "distill"))
+
+
+def test_other_steps_refuse_such_teachers_too():
+    network(classes=5).save("five.keras")
+    for step, chosen in ((Prune, PruneOptions(macs=0.5, teacher=["five.keras"])), (Quantize, QuantizeOptions(teacher=["five.keras"]))):
+        assert "both must score the same classes" in refused(step, chosen=chosen)
+
+
+def test_integer_networks_do_not_teach():
+    from tinykit.quant.convert import InputRange, build_quantized
+
+    build_quantized(network(), InputRange(1 / 255, -128)).save("integers.keras")
+    assert "integers.keras: as a teacher: model" in refused(teacher=["integers.keras"])
+
+
+def run_folder(preprocess):
+    folder = Path("runs/large")
+    for number, (step, model) in enumerate((("train", network()), ("prune", network(8, 8)), ("quantize", None)), 1):
+        place = folder / "steps" / f"{number:02d}_{step}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "report.json").write_text(json.dumps({"step": step}))
+        if model is not None:
+            model.save(place / "model.keras")
+    (folder / "config.resolved.yaml").write_text(f"data: {{preprocess: {preprocess}}}")
+
+
+def test_a_run_teaches_with_its_last_float_model():
+    from tinykit.steps.teaching import teacher_models
+
+    run_folder("[{divide: {by: 255}}]")
+    made, _ = context("s")
+    (model, probabilities), *others = teacher_models(options(teacher=["runs/large"]), made, network())
+    assert model.get_layer("first").filters == 8 and probabilities and not others
+    run_folder("[]")
+    assert "the teacher was trained with another data.preprocess" in refused(teacher=["runs/large"])
+
+
+def test_quantize_follows_another_teacher():
+    network(24, 16, seed=1).save("teacher.keras")
+    results = []
+    for teacher in ([], ["teacher.keras"]):
+        made, _ = context(f"q{len(teacher)}")
+        keras.utils.set_random_seed(4)
+        chosen = QuantizeOptions(epochs=1, teacher=teacher, distill=0.9, calibration_samples=32)
+        results.append(weights(Quantize().run(network(), chosen, placed(made, "quantize"))))
+    assert not same(*results)
+
+
+def test_options_that_are_refused():
+    for values in ({"teacher": [{"name": "cnn", "epochs": 0}]}, {"teacher": [{"nam": "cnn"}]}, {"teacher": [3]}, {"temperature": 0.0}):
+        with pytest.raises(pydantic.ValidationError):
+            options(**values)

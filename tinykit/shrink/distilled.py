@@ -1,0 +1,171 @@
+"""Training that follows a teacher: its logits (Hinton et al. 2015, arXiv:1503.02531), and what it looks at inside.
+
+Imports Keras; import it late.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from tinykit.models.graphs import calls
+
+_LEAST = 1e-12
+
+Transfer = Literal["attention", "hint"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the student is taught.
+
+    Attributes:
+        share: of the loss that compares outputs with the teacher's; the rest compares with the targets.
+        temperature: that logits are divided by.
+        transfer: how inner tensors are compared; None: they are not.
+        transfer_weight: of that comparison, beside the other two.
+        regression: outputs are values to be met, not scores of classes.
+    """
+
+    share: float
+    temperature: float
+    transfer: Transfer | None = None
+    transfer_weight: float = 0.0
+    regression: bool = False
+
+
+def logits_of(outputs: Any, probabilities: bool) -> Any:
+    """Outputs as logits; the logarithm of probabilities serves, as it differs from them by a constant a sample."""
+    return ops.log(ops.maximum(outputs, _LEAST)) if probabilities else outputs
+
+
+class Teacher:
+    """One float model, or several whose logits are averaged (which multiplies their probabilities).
+
+    Args:
+        models: [(model, whether its outputs are probabilities)]; all give the same shape.
+        inner: tensors of the first one that a student is compared with.
+    """
+
+    def __init__(self, models: Sequence[tuple[keras.Model, bool]], inner: Sequence[Any] = ()) -> None:
+        self._models = list(models)
+        self._inner = keras.Model(models[0][0].inputs[0], [models[0][0].outputs[0], *inner]) if inner else None
+
+    def __call__(self, x: Any) -> tuple[Any, list[Any]]:
+        """(mean logits, or mean values where no model gives probabilities; the inner tensors) of a batch, as at inference."""
+        first, inner = self._first(x)
+        logits = [first, *(logits_of(model(x, training=False), p) for model, p in self._models[1:])]
+        return sum(logits[1:], logits[0]) / len(logits), inner
+
+    def logits(self, x: Any) -> Any:
+        """Mean logits of a batch."""
+        return self(x)[0]
+
+    def _first(self, x: Any) -> tuple[Any, list[Any]]:
+        model, probabilities = self._models[0]
+        if self._inner is None:
+            return logits_of(model(x, training=False), probabilities), []
+        outputs, *inner = self._inner(x, training=False)
+        return logits_of(outputs, probabilities), inner
+
+
+def stage_ends(model: keras.Model) -> dict[tuple[int, ...], Any]:
+    """Resolution -> the last tensor of that resolution, of tensors [..., channels] with one axis before the channels or more.
+
+    Tensors that only reshape or repeat what was there before count too; the input does not.
+    """
+    found: dict[tuple[int, ...], Any] = {}
+    for node in calls(model):
+        tensor = node.outputs[0]
+        shape = tuple(tensor.shape[1:])
+        if len(shape) > 1 and None not in shape and max(shape[:-1]) > 1:
+            found[shape[:-1]] = tensor
+    return found
+
+
+class _Held:
+    """What one forward pass leaves for the loss; a plain object, so that Keras does not take tensors for state."""
+
+    inner: list[Any]
+
+
+class Distilled(keras.Model):
+    """A student in training: gives the student's outputs, and has the student's weights and those of hints.
+
+    The teacher is not part of it: neither trained nor saved.
+
+    Args:
+        student: whose weights are trained in place.
+        probabilities: whether the student's outputs are probabilities.
+        teacher: on the same inputs.
+        lesson: what is compared.
+        inner: pairs (tensor of the student, channels of the teacher's), in the order of the teacher's inner tensors.
+    """
+
+    def __init__(
+        self,
+        student: keras.Model,
+        probabilities: bool,
+        teacher: Teacher,
+        lesson: Lesson,
+        inner: Sequence[tuple[Any, int]] = (),
+    ) -> None:
+        super().__init__(name=f"{student.name}_taught")
+        self.network = keras.Model(student.inputs[0], [student.outputs[0], *(tensor for tensor, _ in inner)])
+        hints = lesson.transfer == "hint"
+        self.hints = [
+            keras.layers.Dense(channels, use_bias=False, kernel_initializer="zeros", name=f"hint_{i}")
+            for i, (_, channels) in enumerate(inner)
+            if hints
+        ]
+        for layer, (tensor, _) in zip(self.hints, inner):
+            layer.build(tensor.shape)
+        self._probabilities, self._teacher, self._lesson, self._held = probabilities, teacher, lesson, _Held()
+        self.built = True
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        """The student's outputs."""
+        outputs = self.network(x, training=training)
+        outputs, *self._held.inner = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        return outputs
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
+        """(1 - share) * loss against the targets + share * T^2 * KL(teacher / T, student / T) + weight * difference of inner tensors; while
+        evaluating the first alone."""
+        hard = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        if not training:
+            return hard
+        lesson = self._lesson
+        logits, inner = self._teacher(x)
+        loss = (1 - lesson.share) * hard + lesson.share * self._soft(ops.stop_gradient(logits), y_pred)
+        for i, (own, theirs) in enumerate(zip(self._held.inner, inner)):
+            loss = loss + lesson.transfer_weight * self._difference(i, own, ops.stop_gradient(theirs)) / len(inner)
+        return loss
+
+    def _soft(self, logits: Any, outputs: Any) -> Any:
+        if self._lesson.regression:
+            return ops.mean(ops.square(logits - outputs))
+        t = self._lesson.temperature
+        wanted = ops.log_softmax(logits / t)
+        own = ops.log_softmax(logits_of(outputs, self._probabilities) / t)
+        return t**2 * ops.mean(ops.sum(ops.exp(wanted) * (wanted - own), axis=-1))
+
+    def _difference(self, index: int, own: Any, theirs: Any) -> Any:
+        """attention: squared distance of the normalised maps of energy (Zagoruyko and Komodakis 2017, arXiv:1612.03928); hint: mean squared
+        error behind a learned projection (Romero et al. 2015, arXiv:1412.6550), in units of the teacher's mean square: 1 at first."""
+        if self._lesson.transfer == "hint":
+            error = ops.mean(ops.square(self.hints[index](own) - theirs))
+            return error / ops.maximum(ops.mean(ops.square(theirs)), _LEAST)
+        return ops.mean(ops.sum(ops.square(_attention(own) - _attention(theirs)), axis=-1))
+
+
+def _attention(values: Any) -> Any:
+    """[B, ..., C] -> [B, positions]: the sum of squares over channels, of length 1."""
+    energy = ops.sum(ops.square(values), axis=-1)
+    energy = ops.reshape(energy, (-1, math.prod(energy.shape[1:])))
+    return energy / ops.maximum(ops.sqrt(ops.sum(ops.square(energy), axis=-1, keepdims=True)), _LEAST)

@@ -1,0 +1,234 @@
+"""Teachers of a run: the float model so far, files, run directories, and models that are trained for it; what is compared with them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tinykit.errors import ConfigError, ModelError, TinykitError, collected
+from tinykit.recipe.step import CHECKPOINT, StepContext
+from tinykit.steps.fitting import fit, rebuilds
+from tinykit.steps.floats import FloatOptions, compile_float, ends_in_softmax
+from tinykit.steps.integers import check_float
+
+if TYPE_CHECKING:
+    import keras
+
+MOST_TEACHERS = 16
+
+
+class TrainedTeacher(BaseModel):
+    """A teacher that the step trains first, on the same data."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    name: str = Field(description="a model family")
+    options: dict[str, Any] = Field(default={}, description="of the family, such as {filters: [32, 64, 128]}")
+    epochs: int = Field(default=20, ge=1, le=100_000, description="passes over the training split")
+    learning_rate: float = Field(default=1e-3, gt=0, le=100, description="of Adam, the highest of a cosine schedule")
+
+
+class TeacherOptions(BaseModel):
+    """Who teaches."""
+
+    teacher: list[str | TrainedTeacher] = Field(
+        default=[],
+        max_length=MOST_TEACHERS,
+        description="model files, run directories, or {name, options, epochs, learning_rate} to train first; several: the mean of their "
+        "logits; none: the float model as `train` left it",
+    )
+
+
+class TaughtOptions(TeacherOptions):
+    """How a float network is taught."""
+
+    distill: float = Field(default=0.7, ge=0, le=1, description="share of the loss that compares with the teacher's logits; 0: no teacher")
+    temperature: float = Field(default=4.0, gt=0, le=100, description="of the distillation")
+    transfer: Literal["attention", "hint"] | None = Field(
+        default=None,
+        description="also compare inner tensors of equal resolution with the (first) teacher's: where their energy lies (attention), or "
+        "their values behind a learned projection (hint)",
+    )
+    transfer_weight: float = Field(default=1.0, ge=0, le=1e6, description="of that comparison, beside the rest of the loss")
+
+    @property
+    def taught(self) -> bool:
+        """Whether there is a teacher at all."""
+        return self.distill > 0 or (self.transfer is not None and self.transfer_weight > 0)
+
+
+class TaughtFloatOptions(FloatOptions, TaughtOptions):
+    """Options of steps that train a float network with a teacher."""
+
+
+def check_teachers(model: keras.Model, options: TeacherOptions, context: StepContext) -> None:
+    """What can be told before anything is trained.
+
+    Raises:
+        ModelError: a teacher that cannot be read, gives something else than the model, or takes other inputs; every problem at once.
+    """
+    problems: list[str] = []
+    for number, entry in enumerate(options.teacher, 1):
+        with collected(TinykitError, problems):
+            teacher = _loaded(entry, context)
+            if teacher.output_shape[1:] != model.output_shape[1:]:
+                problems.append(
+                    f"step {context.label}: teacher {number} ({_shown(entry)}) gives an output of shape {list(teacher.output_shape[1:])}, "
+                    f"the model one of {list(model.output_shape[1:])}: both must score the same classes"
+                )
+            elif number == 1 and getattr(options, "transfer", None):
+                _pairs(model, teacher, context)
+    if problems:
+        raise ModelError(problems)
+
+
+def _shown(entry: str | TrainedTeacher) -> str:
+    return entry if isinstance(entry, str) else f"{entry.name}, trained first"
+
+
+def _loaded(entry: str | TrainedTeacher, context: StepContext) -> keras.Model:
+    """A teacher from its file, or built without training."""
+    if isinstance(entry, TrainedTeacher):
+        from tinykit.models.registry import build_model
+
+        shape = context.chain.output_shape(context.dataset.train.x.shape[1:])
+        return build_model(entry.name, shape, len(context.dataset.class_names), entry.options)
+    path = Path(os.path.expanduser(entry))
+    return _from_run(path, context) if (path / "config.resolved.yaml").is_file() else _from_file(path, context)
+
+
+def _from_file(path: Path, context: StepContext) -> keras.Model:
+    """A user's model, on the samples as this run preprocesses them."""
+    from tinykit.data.preprocess import Chain
+    from tinykit.models.load import check_input
+    from tinykit.recipe.imported import absorb
+
+    model = _float_file(path)
+    declared = Chain.parse(context.config.config.data.preprocess, "data.preprocess")
+    check_input(model, declared.output_shape(context.dataset.train.x.shape[1:]))
+    rest, chain, _ = absorb(model, context.dataset, declared)
+    if chain == context.chain:
+        return rest
+    if declared == context.chain:
+        return model
+    raise ModelError(
+        f"{path}: the teacher begins with other scaling than the model, whose own has become part of the preprocessing; save one of them "
+        "without its Rescaling or Normalization layers"
+    )
+
+
+def _float_file(path: Path) -> keras.Model:
+    """A model that can teach. Raises ModelError for integer networks and for several inputs or outputs."""
+    from tinykit.models.load import load_model
+
+    model = load_model(path)
+    try:
+        check_float(model)
+    except ModelError as error:
+        raise ModelError(f"{path}: as a teacher: {error}") from error
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ModelError(f"{path}: a teacher has one input and one output, this one {len(model.inputs)} and {len(model.outputs)}")
+    return model
+
+
+def _from_run(folder: Path, context: StepContext) -> keras.Model:
+    """The last float model of a run directory."""
+    from tinykit.config.loading import read_document
+    from tinykit.data.preprocess import Chain
+    from tinykit.models.load import check_input
+    from tinykit.recipe.registry import STEPS, step_class
+
+    content = read_document(folder / "config.resolved.yaml").data
+    data = content.get("data") if isinstance(content, dict) else None
+    declared = Chain.parse(data.get("preprocess", []) if isinstance(data, dict) else [], f"{folder}/config.resolved.yaml: data.preprocess")
+    if declared != Chain.parse(context.config.config.data.preprocess, "data.preprocess"):
+        raise ConfigError(f"{folder}: the teacher was trained with another data.preprocess; both must see the same samples")
+    for report in sorted(folder.glob("steps/*/report.json"), reverse=True):
+        try:
+            step = json.loads(report.read_text(encoding="utf-8"))["step"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not finished
+        file = report.with_name("model.keras")
+        if step in STEPS and not getattr(step_class(step), "makes_integers", False) and file.is_file():
+            model = _float_file(file)
+            check_input(model, context.chain.output_shape(context.dataset.train.x.shape[1:]))
+            return model
+    raise ModelError(f"{folder}: a run directory without a finished float step; name a model file instead")
+
+
+def teacher_models(options: TeacherOptions, context: StepContext, default: keras.Model) -> list[tuple[keras.Model, bool]]:
+    """The teachers, those that are trained for the step trained; each with whether its outputs are probabilities.
+
+    Args:
+        default: the teacher where the options name none.
+
+    Raises:
+        ModelError: see `check_teachers`; the training of a teacher diverged.
+        Terminated: SIGTERM; an interrupted training of a teacher goes on where it was.
+    """
+    if not options.teacher:
+        return [(default, ends_in_softmax(default))]
+    found = []
+    for number, entry in enumerate(options.teacher, 1):
+        model = _loaded(entry, context)
+        if isinstance(entry, TrainedTeacher):
+            _train(model, entry, number, context)
+        found.append((model, ends_in_softmax(model)))
+    return found
+
+
+def _train(model: keras.Model, entry: TrainedTeacher, number: int, context: StepContext) -> None:
+    context.log(f"trains teacher {number}: {entry.name}, {model.count_params():,} parameters")
+    rebuilt = any(step.options.get("loss") == "mse" for step in context.config.steps)
+    options = FloatOptions(epochs=entry.epochs, learning_rate=entry.learning_rate, loss="mse" if rebuilt else "auto")
+    compile_float(model, options, context, ends_in_softmax(model))
+    fit(model, options, replace(context, folder=context.folder / CHECKPOINT / f"teacher_{number}"))
+
+
+def fit_taught(
+    student: keras.Model, options: TaughtFloatOptions, context: StepContext, teachers: Sequence[tuple[keras.Model, bool]]
+) -> dict[str, Any]:
+    """Trains a float model in place, by its teachers where there are any; see `tinykit.steps.fitting.fit`."""
+    trained = _taught(student, options, context, teachers) if teachers else student
+    compile_float(trained, options, context, ends_in_softmax(student))
+    return fit(trained, options, context)
+
+
+def _taught(
+    student: keras.Model, options: TaughtFloatOptions, context: StepContext, teachers: Sequence[tuple[keras.Model, bool]]
+) -> keras.Model:
+    """What is trained in the student's place; its weights are the student's, and those of hints."""
+    from tinykit.shrink.distilled import Distilled, Lesson, Teacher
+
+    regression = rebuilds(options, context)
+    lesson = Lesson(options.distill, options.temperature, options.transfer, options.transfer_weight, regression)
+    pairs = _pairs(student, teachers[0][0], context) if options.transfer else []
+    teacher = Teacher(teachers, [theirs for _, theirs in pairs])
+    return Distilled(student, ends_in_softmax(student), teacher, lesson, [(own, int(theirs.shape[-1])) for own, theirs in pairs])
+
+
+def _pairs(student: keras.Model, teacher: keras.Model, context: StepContext) -> list[tuple[Any, Any]]:
+    """Tensors of equal resolution, the last of each resolution in either model."""
+    from tinykit.shrink.distilled import stage_ends
+
+    own, theirs = stage_ends(student), stage_ends(teacher)
+    shared = [(own[resolution], theirs[resolution]) for resolution in own if resolution in theirs]
+    if not shared:
+        raise ModelError(
+            f"step {context.label}: transfer: no tensor of the model has a resolution that one of the teacher's has: "
+            f"{sorted(own)} and {sorted(theirs)}; leave `transfer` out"
+        )
+    return shared
+
+
+def logits_teacher(options: TeacherOptions, context: StepContext, default: keras.Model) -> Callable[[Any], Any]:
+    """x -> logits of the teachers as one; see `teacher_models`."""
+    from tinykit.shrink.distilled import Teacher
+
+    return Teacher(teacher_models(options, context, default)).logits
