@@ -52,7 +52,8 @@ def cut(found: ChannelMap, scores: np.ndarray, costs: Costs, targets: Targets, l
 
     Groups that have a share of their own are cut to it first. Then, as long as a cost is above its target, the group goes on losing its
     least channels where that loses least for what it saves: of multiply-accumulates, of flash, of cycles, and of RAM only where the
-    planner's arena is fullest, which is planned again after each cut.
+    planner's arena is fullest, which is planned again after each cut. Where multiply-accumulates alone are limited, cuts that the last ones
+    made needless are taken back, the dearest first.
 
     Args:
         scores: what is lost with each channel [found.count].
@@ -84,18 +85,32 @@ class _Search:
     def __init__(self, found: ChannelMap, scores: np.ndarray, costs: Costs, targets: Targets, limits: Limits, alive: np.ndarray) -> None:
         self.found, self.scores, self.costs, self.targets, self.limits, self.alive = found, scores, costs, targets, limits, alive
         self.measured = bool(ENGINE & set(targets))
+        self.made: dict[tuple[str, ...], list[np.ndarray]] = {}
 
     def run(self) -> np.ndarray:
         if self.measured:
             self.costs.measure(self.alive)
         while over := self._over():
-            chosen = self._cheapest(over)
-            if chosen is None:
-                raise BudgetError(self._out_of_reach())
-            self.alive[chosen] = False
+            group, channels = self._cheapest(over)
+            self.alive[channels] = False
+            self.made.setdefault(group.layers, []).append(channels)
             if "ram" in over:
                 self.costs.measure(self.alive)
+        if not self.measured:
+            self._restore()
         return self.alive
+
+    def _restore(self) -> None:
+        """Takes back what the targets have room for; in each group the last cut first, so that its least channels stay away."""
+        while fitting := [cuts for cuts in self.made.values() if cuts and self._fits(cuts[-1])]:
+            dearest = max(fitting, key=lambda cuts: float(self.scores[cuts[-1]].sum()))
+            self.alive[dearest.pop()] = True
+
+    def _fits(self, channels: np.ndarray) -> bool:
+        """Whether the targets are met with these channels back."""
+        trial = self.alive.copy()
+        trial[channels] = True
+        return all(self.costs.estimate(m, trial) <= target for m, target in self.targets.items())
 
     def _over(self) -> dict[Measure, float]:
         """By how much each cost is above its target; what estimates say is met is measured before it is believed."""
@@ -110,10 +125,10 @@ class _Search:
         now = {m: float(cost(m, self.alive)) for m in self.targets}
         return {m: now[m] - self.targets[m] for m in self.targets if now[m] > self.targets[m]}
 
-    def _cheapest(self, over: Mapping[Measure, float]) -> np.ndarray | None:
-        """The next channels to go; None where no group has any that helps."""
+    def _cheapest(self, over: Mapping[Measure, float]) -> tuple[Group, np.ndarray]:
+        """The next channels to go. Raises BudgetError where no group has any that helps."""
         now = {m: self.costs.estimate(m, self.alive) for m in over}
-        best: tuple[float, np.ndarray] | None = None
+        best: tuple[float, Group, np.ndarray] | None = None
         for group in self.found.removable():
             channels = self._step(group)
             if not len(channels):
@@ -123,8 +138,10 @@ class _Search:
             gain = sum((now[m] - self.costs.estimate(m, trial)) / over[m] for m in over)
             price = float(self.scores[channels].sum()) / gain if gain > 1e-12 else np.inf
             if gain > 1e-12 and (best is None or price < best[0]):
-                best = price, channels
-        return best[1] if best else None
+                best = price, group, channels
+        if best is None:
+            raise BudgetError(self._out_of_reach())
+        return best[1:]
 
     def _step(self, group: Group) -> np.ndarray:
         """The channels that a group loses next: down to the next multiple; none where it may lose no more."""
