@@ -92,3 +92,16 @@ def test_switches_change_the_file_and_no_output(tmp_path, switch):
     assert metrics(tmp_path, "digits-quicktest")["parity"]["tflm_vs_reference"] == 0
     named = b"conv2d" in (tmp_path / "runs/digits-quicktest/model.tflite").read_bytes()
     assert named == (switch == "tflite.keep_names=true")
+
+
+def test_half_of_the_work_is_pruned_away_and_the_rest_is_exact(tmp_path):
+    settings = ["recipe=prune_quantize", "steps.prune.rounds=2", "steps.prune.epochs=2", "steps.quantize.epochs=1"]
+    done = tinykit(tmp_path, "--config", "digits", *QUICK, *(word for s in settings for word in ("--set", s)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    m, steps = metrics(tmp_path), tmp_path / "runs/digits/steps"
+    before, after = (json.loads((steps / name / "report.json").read_text())["footprint"] for name in ("01_train", "02_prune"))
+    assert after["macs"] <= before["macs"] / 2 and m["macs"] <= after["macs"]
+    assert after["tflite_bytes"] < before["tflite_bytes"] and after["ram_bytes"] <= before["ram_bytes"]
+    assert m["parity"] == {**m["parity"], "keras_vs_reference": 0, "tflm_vs_reference": 0, "engine_vs_reference": 0}
+    assert m["accuracy"]["integer"] > m["accuracy"]["float"] - 0.1
+    assert "kept whole: logits" in done.stdout

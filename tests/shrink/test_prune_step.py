@@ -1,5 +1,6 @@
 """The step `prune`: what it reports, its rounds, a resume to the last bit, and what is refused before anything is trained."""
 
+import dataclasses
 from pathlib import Path
 
 import keras
@@ -130,6 +131,9 @@ def test_what_cannot_work_is_told_before_any_training():
     inputs = L.Input((7, 5, 1))
     bare = keras.Model(inputs, L.Dense(3, name="scores")(L.Flatten()(inputs)))
     assert "no channels that may go: scores: they are the network's output" in refused(ModelError, bare)
+    made.config = dataclasses.replace(made.config, steps=())
+    with pytest.raises(ModelError, match="the model has random weights.*put `train` or `distill` before it, or give model.path"):
+        Prune().check_task(network(), options(), made)
     two = keras.Model(inputs, L.Dense(2)(L.Conv2D(4, 1)(L.Flatten()(inputs)[:, None, None, :])))
     assert "the data have 3 classes" in refused(ModelError, two)
 

@@ -128,6 +128,12 @@ class StepContext:
             repeat=repeat,
         )
 
+    def before(self) -> tuple[str, ...]:
+        """Names of the steps of the recipe that come before this one."""
+        labels = [step.label for step in self.config.steps]
+        end = labels.index(self.label) if self.label in labels else len(labels)
+        return tuple(step.name for step in self.config.steps[:end])
+
     def callbacks(self) -> "list[keras.callbacks.Callback]":
         """Keras callbacks that every `fit` of a step should use: a clean end at SIGTERM, and progress."""
         from tinykit.recipe.callbacks import StopCallback

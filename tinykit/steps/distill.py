@@ -40,9 +40,7 @@ class Distill:
         check_task(model, options, context)
         if not options.taught:
             raise ModelError(f"step {context.label}: distill is 0 and there is no transfer: nothing is taught; use `train`")
-        before = [step.label for step in context.config.steps]
-        changed = [label for label in before[: before.index(context.label)] if not label.startswith("train")]
-        if not options.teacher and not changed:
+        if not options.teacher and set(context.before()) <= {"train"}:
             raise ModelError(
                 f"step {context.label}: the teacher would be the model itself; name one, such as "
                 f"steps.{context.label}.teacher=[runs/large], or put the step behind one that makes the model smaller"

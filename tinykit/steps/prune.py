@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,10 +15,11 @@ from pydantic import Field, field_validator, model_validator
 from tinykit import atomic
 from tinykit.config.sizes import parse_size
 from tinykit.errors import BudgetError, ConfigError, ModelError
+from tinykit.recipe.registry import step_class
 from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
 from tinykit.shrink.budget import UNITS, Limits, cut, rounded_up, towards
 from tinykit.shrink.channels import ChannelMap, channel_map, matching
-from tinykit.shrink.costs import ENGINE, MEASURES, Costs, Measure
+from tinykit.shrink.costs import ENGINE, MEASURES, Costs, Measure, Sizes
 from tinykit.shrink.criteria import Batch, Criterion, scores
 from tinykit.shrink.surgery import shrink
 from tinykit.steps.fitting import check_task, rebuilds, uncompiled
@@ -116,6 +118,11 @@ class Prune:
             BudgetError: a target is out of reach even with the fewest channels everywhere.
         """
         check_float(model)
+        if context.config.config.model.path is None and not any(getattr(step_class(name), "trains", False) for name in context.before()):
+            raise ModelError(
+                f"step {context.label}: the model has random weights, which do not say what matters: put `train` or `distill` before it, "
+                "or give model.path"
+            )
         if options.epochs or (options.rounds > 1 and options.round_epochs):
             check_task(model, options, context)
             check_teachers(model, options, context)
@@ -166,7 +173,13 @@ class _Pruning:
 
         config = self.context.config.config
         board = emulated_board(config.budget.board) if "cycles" in wanted else None
-        return Costs(found, engine_sizes(board, GOALS[config.engine.optimize]))
+        measure = engine_sizes(board, GOALS[config.engine.optimize])
+
+        def sizes(model: keras.Model) -> Sizes:
+            self.context.stop.check()
+            return measure(model)
+
+        return Costs(found, sizes)
 
     def _named_shares(self) -> dict[tuple[str, ...], float]:
         """Group -> the share of its channels to keep by hand; the last pattern that fits counts."""
@@ -247,18 +260,17 @@ class _Pruning:
         loss = float_loss(self.options, self.context, ends_in_softmax(found.model))
         return scores(found, self.options.criterion, self._batches(), lambda y, output: ops.mean(loss(y, output)))
 
-    def _batches(self) -> list[Batch]:
+    def _batches(self) -> Iterator[Batch]:
         """Samples of the training split, drawn by the step's seed, with their targets."""
         train = self.context.dataset.train
         count = min(self.options.samples, len(train))
         chosen = np.sort(np.random.default_rng(self.context.seed).choice(len(train), count, replace=False))
         size = min(_BATCH, count)
-        batches = []
         for i in range(0, count - size + 1, size):
+            self.context.stop.check()
             part = chosen[i : i + size]
             x = np.asarray(self.context.chain.apply(train.x[part]), np.float32)
-            batches.append((x, x if rebuilds(self.options, self.context) else train.y[part]))
-        return batches
+            yield x, x if rebuilds(self.options, self.context) else train.y[part]
 
     def trained(self, model: keras.Model, number: int, teachers: list[tuple[keras.Model, bool]]) -> dict[str, Any]:
         """Trains the network of a round in place."""
