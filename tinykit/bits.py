@@ -205,7 +205,8 @@ def bits(
     Raises:
         ModelError: a layer has no exact integer counterpart.
     """
-    from tinykit.fit.meter import EngineMeter
+    from tinykit.engine.goal import BALANCED
+    from tinykit.fit.goals import fit_engine
     from tinykit.fit.preview import preview
     from tinykit.fit.search import fit
     from tinykit.quant.allocation.rule import allocate
@@ -213,7 +214,8 @@ def bits(
 
     found = preview(fuse(model))
     rule = allocate(found.network, limits.flash, limits.ram, granularity)
-    fitted = fit(found.network, EngineMeter(found, firmware_board(limits.board), log), limits.flash, limits.ram, log)
+    board = firmware_board(limits.board)
+    fitted, _ = fit_engine(found, board, BALANCED, lambda meter: fit(found.network, meter, limits.flash, limits.ram, log), log)
     result = report(found.network, limits, granularity, rule, fitted, limits.board)
     return found.network, result, rule.bits, fitted.outcome.bits
 

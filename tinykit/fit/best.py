@@ -71,26 +71,28 @@ class _Search:
             Limits(costs=self.costs), replace(eight_bits(self.network), weights=(widths[0],) * len(self.network.layers))
         )
         best: Fitted | None = None
+        seen: set[Bits] = set()
         for _ in range(_ROUNDS):
             outcome = optimum(self.network, self.prices, limits, widths)
-            if outcome.feasible and enough is not None and self.prices.of(outcome.bits) >= enough:
-                return best
-            over = self._over(outcome.bits)
-            if over and best is not None:
+            bits, harm = outcome.bits, self.prices.of(outcome.bits)
+            over = self._over(bits)
+            worse = enough is not None and harm >= enough
+            if (over and worse) or (not outcome.feasible and best is not None):
                 return best
             if not over:  # also where the program's limits were too tight for the fewest bits, which fit all the same
-                best = self._fitted(Outcome(outcome.bits))
-                enough, before = self.prices.of(outcome.bits), limits
-                limits = self._widened(limits, outcome.bits)
-                if limits == before:
+                if not worse:
+                    best, enough = self._fitted(Outcome(bits)), harm
+                before, limits = limits, self._widened(limits, bits)
+                if limits == before or bits in seen:
                     return best
+                seen.add(bits)
                 continue
             if not outcome.feasible:
-                taken = ", ".join(self._taken(outcome.bits))
-                self._refuse(Outcome(outcome.bits, (f"no choice of bits fits; with the fewest bits the engine takes {taken}",)))
+                reason = f"no choice of bits fits; with the fewest bits the engine takes {', '.join(self._taken(bits))}"
+                self._refuse(Outcome(bits, (reason,)))
                 return None
             self.log(", ".join(over))
-            limits = self._tightened(limits, outcome.bits)
+            limits = self._tightened(limits, bits)
         if best is None:
             self._refuse(Outcome(outcome.bits, (f"no allocation was found that fits: {', '.join(over)}",)))
         return best
@@ -126,11 +128,19 @@ class _Search:
         return [f"{name} {used:,} {unit}" for name, used, _, unit in self._uses(bits)]
 
     def _widened(self, limits: Limits, bits: Bits) -> Limits:
-        """The limits with the room that `bits` leaves in flash: an answer on the way may have linked kernels that this one needs not."""
-        if self.allowed.flash is None or limits.weight_bytes is None:
-            return limits
-        room = self.allowed.flash - self.meter.linked(bits).flash + total_weight_bytes(self.network, bits)
-        return replace(limits, weight_bytes=max(room, limits.weight_bytes))
+        """The limits with the room that `bits` leaves in flash and time: an answer on the way may have linked kernels that this one needs
+        not, or have spent more between its layers."""
+        weights, cost = limits.weight_bytes, limits.cost
+        if self.allowed.flash is not None and weights is not None:
+            weights = max(self.allowed.flash - self.meter.linked(bits).flash + total_weight_bytes(self.network, bits), weights)
+        if cost is not None:
+            cost = max(self._cost_limit(bits), cost)
+        return replace(limits, weight_bytes=weights, cost=cost)
+
+    def _cost_limit(self, bits: Bits) -> float:
+        """Of the layers' instructions together, if as much is spent between them as with `bits`."""
+        counted = sum(costs[width] for costs, width in zip(self.costs, bits.weights, strict=True))
+        return max((self.allowed.instructions or 0) - (self.meter.executed(bits).total - counted), 1.0)
 
     def _tightened(self, limits: Limits, bits: Bits) -> Limits:
         """The limits to ask with next, never wider than before, from what `bits` really takes."""
@@ -144,9 +154,7 @@ class _Search:
                 share = _TIGHTER * self.allowed.ram / used
                 peak = max(int(share * _lesser(peak_bytes(self.network, bits), peak)), 1)
         if self.allowed.instructions is not None:
-            counted = sum(costs[width] for costs, width in zip(self.costs, bits.weights, strict=True))
-            beside_cost = self.meter.executed(bits).total - counted
-            cost = min(max(self.allowed.instructions - beside_cost, 1.0), math.inf if cost is None else cost)
+            cost = min(self._cost_limit(bits), math.inf if cost is None else cost)
         return replace(limits, weight_bytes=weights, ram=peak, cost=cost)
 
 

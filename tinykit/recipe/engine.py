@@ -18,6 +18,7 @@ from tinykit.recipe.checks import Count
 if TYPE_CHECKING:
     from tinykit.boards.pipeline import Compiled
     from tinykit.engine.generate import Engine
+    from tinykit.engine.goal import Goal
 
 HOST_INNER = 16
 
@@ -68,18 +69,22 @@ def build_and_check(
     from tinykit.boards.artefacts import planned_arena, write_engine
     from tinykit.boards.pipeline import compile_graph, cycles_source, layer_table
     from tinykit.engine.generate import build_engine
-    from tinykit.engine.goal import GOALS
+    from tinykit.engine.goal import SIZE
     from tinykit.engine.select import Preference
 
     target = emulated_board(board_name)
     result = EngineResult()
-    try:
-        compiled = compile_graph(
-            graph, target, folder, inputs=stored, budget=budget, goal=GOALS[wanted.optimize], autotune=wanted.autotune,
-            monitor=True, log=log, progress=progress, parity_error=False,
+
+    def build(goal: Goal) -> Compiled:
+        return compile_graph(
+            graph, target, folder, inputs=stored, budget=budget, goal=goal, autotune=wanted.autotune, monitor=True, log=log,
+            progress=progress, parity_error=False,
         )  # fmt: skip
+
+    try:
+        compiled = _compiled(wanted, build, log, result.notes)
     except BudgetError as error:
-        engine = build_engine(graph, preference=Preference(GOALS[wanted.optimize]))
+        engine = build_engine(graph, preference=Preference(SIZE))
         result.problems, result.arena = error.problems, planned_arena(engine)
         result.notes.append(f"The engine cannot be linked for {target.name}: it does not fit; it was compared on this computer only.")
         result.counts.append(host(engine))
@@ -91,11 +96,29 @@ def build_and_check(
     result.layers = {row["name"]: row for row in layer_table(compiled)}
     result.problems = compiled.problems()
     result.metrics = _metrics(compiled, sum(c.mismatches for c in result.counts))
-    build = compiled.build
-    level = next((flag for flag in build.flags if flag.startswith("-O")), "")
-    result.notes.append(f"Engine built with {build.compiler}, {level}, and emulated on {target.name}: no physical board was used.")
+    made = compiled.build
+    level = next((flag for flag in made.flags if flag.startswith("-O")), "")
+    result.notes.append(f"Engine built with {made.compiler}, {level}, and emulated on {target.name}: no physical board was used.")
     result.sources = {"cycles": cycles_source(target)}
     return result
+
+
+def _compiled(wanted: EngineConfig, build: Callable[[Goal], Compiled], log: Callable[[str], None], notes: list[str]) -> Compiled:
+    """The engine that was wanted; where it does not fit, the smallest one, with a note. Raises BudgetError where neither links."""
+    from tinykit.engine.goal import GOALS, SIZE
+
+    goal = GOALS[wanted.optimize]
+    if goal is not SIZE:
+        try:
+            compiled = build(goal)
+            problems = compiled.problems()
+            if not problems:
+                return compiled
+        except BudgetError as error:
+            problems = error.problems
+        log(f"with optimize: {goal.name} the engine does not fit ({problems[0]}); it is built again with optimize: {SIZE.name}")
+        notes.append(f"With the kernels of optimize: {goal.name} the engine does not fit; it was built with those of {SIZE.name}.")
+    return build(SIZE)
 
 
 def _emulated(compiled: Compiled) -> Count:

@@ -69,6 +69,7 @@ def check_bits(model: keras.Model, options: BitOptions, context: StepContext) ->
         ConfigError: patterns that name nothing.
         ModelError: layers without an exact integer counterpart.
     """
+    from tinykit.engine.goal import SIZE
     from tinykit.fit.meter import EngineMeter
     from tinykit.fit.preview import preview
     from tinykit.quant.allocation.network import fewest_bits
@@ -82,7 +83,7 @@ def check_bits(model: keras.Model, options: BitOptions, context: StepContext) ->
     if isinstance(options.bits, dict):
         by_pattern(found.network, options.bits)
         return
-    least, meter, budget = fewest_bits(found.network), EngineMeter(found, None), resolve_budget(context.config)
+    least, meter, budget = fewest_bits(found.network), EngineMeter(found, None, goal=SIZE), resolve_budget(context.config)
     sizes = (("flash without code", meter.constants(least), budget.flash), ("RAM", meter.planned(least).ram, budget.ram))
     problems = [
         f"{context.label}: with 2 bits wherever they are possible the engine takes {used:,} bytes of {name}, of {limit:,}: choose a "
@@ -149,20 +150,22 @@ class _Choice:
         from tinykit.boards.table import emulated_board
         from tinykit.engine.goal import GOALS
         from tinykit.fit.best import Allowed, fit_optimum
-        from tinykit.fit.meter import EngineMeter
+        from tinykit.fit.goals import fit_engine
         from tinykit.fit.search import fit
         from tinykit.recipe.budget import resolve_budget
 
         log = self.context.log
         budget = resolve_budget(self.context.config)
         config = self.context.config.config
-        meter = EngineMeter(self.found, emulated_board(config.budget.board), log, GOALS[config.engine.optimize])
+        board, goal = emulated_board(config.budget.board), GOALS[config.engine.optimize]
         if self.options.bits == "rule":
-            fitted = self._told(fit(self.network, meter, budget.flash, budget.ram, log))
-            return fitted.outcome.bits, {}
+            fitted, _ = fit_engine(self.found, board, goal, lambda m: fit(self.network, m, budget.flash, budget.ram, log), log)
+            return self._told(fitted).outcome.bits, {}
         probe = self._probe()
         prices = self._prices(probe)
-        fitted = self._told(fit_optimum(self.network, meter, prices, Allowed(budget.flash, budget.ram, budget.instructions), log))
+        allowed = Allowed(budget.flash, budget.ram, budget.instructions)
+        fitted, meter = fit_engine(self.found, board, goal, lambda m: fit_optimum(self.network, m, prices, allowed, log), log)
+        self._told(fitted)
         return self._picked(fitted, meter, prices, probe, budget)
 
     def _told(self, fitted: Fitted) -> Fitted:
