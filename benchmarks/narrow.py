@@ -20,7 +20,7 @@ from tinykit.graph import ir, windows
 
 HERE = Path(__file__).parent
 SEED, SAMPLES = 0, 2
-_ROOM = 48_000  # bytes
+_ROOM = 60_000  # bytes
 _HEAD = """\
 # Weights of 4 and 2 bits
 
@@ -56,6 +56,14 @@ KINDS = {
     "ternary": Weights(2, _uniform(-1, 1), 0.82),
     "four levels": Weights(2, lambda rng, shape: 2 * rng.integers(-2, 2, shape) + 1, 2.2),
 }
+PACKED = {"4, 4 bits": (4, KINDS["4 bits"]), "4, ternary": (4, KINDS["ternary"]), "2, ternary": (2, KINDS["ternary"])}
+"""Bits of inputs and outputs, and weights."""
+_PACKED_HEAD = """
+The same with packed inputs and outputs, of 4 or 2 bits each; the ratio is to int8 throughout.
+
+| layer | int8 | 4, weights of 4 bits | ratio | 4, ternary | ratio | 2, ternary | ratio |
+|---|---|---|---|---|---|---|---|
+"""
 Shape = tuple[int, int, int]
 LAYERS: tuple[tuple[str, Shape, int, int], ...] = (  # kind, input, output channels, window
     ("conv2d", (16, 16, 32), 32, 3), ("conv2d", (8, 8, 64), 64, 3), ("conv2d", (4, 4, 256), 64, 3), ("conv2d", (5, 7, 13), 11, 3),
@@ -65,31 +73,38 @@ LAYERS: tuple[tuple[str, Shape, int, int], ...] = (  # kind, input, output chann
 )  # fmt: skip
 
 
-def layer(kind: str, shape: Shape, out: int, window: int, weights: Weights) -> ir.Graph:
-    """A network of one layer, the same but for its weights, and a larger tensor behind it, so that columns find room in the arena."""
+def layer(kind: str, shape: Shape, out: int, window: int, weights: Weights, bits: int = 8) -> ir.Graph:
+    """A network of one layer, the same but for its weights, and a larger tensor behind it, so that columns find room in the arena.
+
+    Args:
+        bits: of inputs and outputs.
+    """
     rng = np.random.default_rng(SEED)
     dense, depthwise = kind == "fully_connected", kind == "depthwise_conv2d"
     pad = (window // 2,) * 4
     taps = window * window * (1 if depthwise else int(np.prod(shape)) if dense else shape[2])
     size = (out,) if dense else (*windows.output_size_2d(shape[:2], (window, window), (1, 1), (1, 1), pad), out)
     given = (int(np.prod(shape)),) if dense else shape
-    tensors = {"x": ir.Tensor("x", given, 0.5, -128), "y": ir.Tensor("y", size, 0.5, 3)}
+    high = -128 + (1 << bits) - 1
+    width = {"bits": bits, "qmin": -128} if bits < 8 else {}
+    tensors = {"x": ir.Tensor("x", given, 0.5, -128, **width), "y": ir.Tensor("y", size, 0.5, -125, **width)}
     axes = (out, taps) if dense else (window, window, out) if depthwise else (out, window, window, shape[2])
     values = weights.draw(rng, axes).astype(np.int8)
     if weights is KINDS["four levels"]:
         values.flat[0] = 3
-    shift = -round(np.log2(np.sqrt(taps) * weights.size * 73 / 64)) - rng.integers(0, 2, out)
+    shift = -round(np.log2(np.sqrt(taps) * weights.size * (1 << bits) * 0.29 / (1 << bits - 2))) - rng.integers(0, 2, out)
     parameters = (rng.integers(-99, 99, out), rng.integers(1 << 30, (1 << 31) - 1, out), np.minimum(shift, -1))
-    common = ("layer", ("x",), "y", values, *(p.astype(np.int32) for p in parameters), np.full(out, 0.01, np.float32), -128, 127)
+    common = ("layer", ("x",), "y", values, *(p.astype(np.int32) for p in parameters), np.full(out, 0.01, np.float32), -128, high)
     made: ir.Op
     if dense:
         made = ir.FullyConnected(*common, weight_bits=weights.bits)
     else:
         cls = ir.DepthwiseConv2D if depthwise else ir.Conv2D
         made = cls(*common, weight_bits=weights.bits, stride=(1, 1), dilation=(1, 1), padding=pad)
-    rows = _ROOM if dense else -(-_ROOM // (size[1] * out))
-    tensors["z"] = ir.Tensor("z", (size[0] + rows, *size[1:]), 0.5, 3)
-    room = ir.Pad("room", ("y",), "z", ((0, rows), *((0, 0) for _ in size[1:])), 3)
+    room_size = _ROOM * 8 // bits
+    rows = room_size if dense else -(-room_size // (size[1] * out))
+    tensors["z"] = ir.Tensor("z", (size[0] + rows, *size[1:]), 0.5, -125, **width)
+    room = ir.Pad("room", ("y",), "z", ((0, rows), *((0, 0) for _ in size[1:])), -125)
     graph = ir.Graph(tensors, [made, room], ("x",), ("z",), {}, "layer")
     graph.validate()
     return graph
@@ -123,11 +138,22 @@ def main() -> None:
         elements += sum(f[3] for f in found.values())
         rows.append(f"| {' | '.join(cells)} |")
         print(rows[-1], flush=True)
+    packed = []
+    for kind, shape, out, window in LAYERS[:7]:
+        cells = [f"{kind} {window}x{window}, {'x'.join(map(str, shape))} -> {out}"]
+        whole = measure(layer(kind, shape, out, window, KINDS["int8"]))
+        cells.append(f"{whole[0]:,}")
+        for bits, weights in PACKED.values():
+            count, _, differ, compared = measure(layer(kind, shape, out, window, weights, bits))
+            cells += [f"{count:,}", f"{count / whole[0]:.2f}"]
+            wrong, elements = wrong + differ, elements + compared
+        packed.append(f"| {' | '.join(cells)} |")
+        print(packed[-1], flush=True)
     day = datetime.date.today().isoformat()
     head = _HEAD.format(day=day, seed=SEED, compiler=choose("gcc").version, wrong=wrong, elements=elements)
     limits = ", ".join(f"{name} {limit:.2f}" for name, limit in LIMITS.items())
     text = "\nLimits of convolutions: " + limits + ". " + ("Missed: " + "; ".join(missed) if missed else "None is missed.") + "\n"
-    (HERE / "narrow.md").write_text(head + "\n".join(rows) + "\n" + text, encoding="utf-8")
+    (HERE / "narrow.md").write_text(head + "\n".join(rows) + "\n" + text + _PACKED_HEAD + "\n".join(packed) + "\n", encoding="utf-8")
     print(text)
     sys.exit(bool(wrong or missed))
 

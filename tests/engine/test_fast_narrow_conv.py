@@ -44,12 +44,12 @@ def extremes(graph: ir.Graph) -> np.ndarray:
 def test_on_this_computer(kind, tally) -> None:
     """Forward, in reverse, and as planned, where input and output overlap."""
     fast = 0
-    some = graphs(kind)[KINDS.index(kind) % 3 :: 3]
+    some = graphs(kind)[KINDS.index(kind) :: 8]
     for graph in some:
         fast += bool(routine(graph))
         found = compare_all(graph)
         tally(WHAT + ", host", found.mismatches, found.elements)
-    assert fast >= len(some) - 2  # columns of 130 channels take more memory than there is
+    assert fast >= len(some) - 1  # columns of 130 channels take more memory than there is
 
 
 @pytest.mark.parametrize("toolchain", [GCC, ZIG])
@@ -159,12 +159,30 @@ def test_one_tap_more_would_be_wrong(monkeypatch) -> None:
 def test_higher_channels_stay_within_their_bits(most, monkeypatch, tally) -> None:
     """2^17 - 1 is the largest sum beside the lower channel's; a larger one is kept elsewhere, without which it would be wrong."""
     graph = high_sum(most)
-    assert ("wide" in routine(graph)) == (most == 1 << 17)
+    assert ("based" in routine(graph)) == (most == 1 << 17)
     found = compare_all(graph, {"x": extremes(graph)})
     tally(WHAT + ", host", found.mismatches, found.elements)
     if most == 1 << 17:
         monkeypatch.setattr(narrow_pairs, "_HIGH", 1 << 30)
-        assert "wide" not in routine(graph) and compare(spread_engine(graph), {"x": extremes(graph)}).mismatches > 0
+        assert "based" not in routine(graph) and compare(spread_engine(graph), {"x": extremes(graph)}).mismatches > 0
+
+
+@pytest.mark.parametrize("toolchain", [GCC])
+@pytest.mark.parametrize("kind", ["levels", "odd"])
+def test_both_channels_are_taken_out_of_long_columns(kind, toolchain, monkeypatch, tally, tmp_path) -> None:
+    """Where the higher channel leaves its bits before the end."""
+    monkeypatch.setattr("tinykit.engine.select.SPARE", 30_000)
+    graph = narrowed(random_conv(5, 1400, 5, (2, 3), (1, 1), padding=(0, 0, 0, 0), zeros=(0, 3)), kind)
+    graph.ops[0].shift -= 7  # outputs that are not clamped
+    assert "wide" in routine(graph)
+    found = compare_all(graph, {"x": extremes(graph)})
+    tally(WHAT + ", host", found.mismatches, found.elements)
+    case = Case(build_engine(graph, "net"), {"x": np.concatenate([extremes(graph), random_samples(graph, 2)["x"]])})
+    on_board = run_on_board([case], board("nano33ble"), tmp_path, toolchain=toolchain)
+    tally(f"{WHAT}, emulated nano33ble, {toolchain}", on_board.mismatches, on_board.elements)
+    assert on_board.mismatches == 0, on_board.first
+    monkeypatch.setattr(narrow_pairs.Lanes, "_stays", lambda self: True)
+    assert "wide" not in routine(graph) and compare(spread_engine(graph), {"x": extremes(graph)}).mismatches > 0
 
 
 @needs_cc

@@ -3,8 +3,8 @@
 A lane of int16 is a' + 2^14 b, for one tap of channels a and b: a' = a + offset unsigned in its lowest 2 bits, b signed in its highest.
 SMLAD sums S = A' + 2^14 B of both, four products an instruction; a word in flash is eight taps, which AND with a mask extracts two by two,
 the word being rotated by 0, 4, 8 and 12 bits. As long as A' lies within 14 bits both sums follow. Where a layer's A' may leave them it is
-taken out after every pass (`split`); where B may leave its 18 bits, or takes a pixel's sum as well, both are (`wide`). `narrow_pairs`
-proves which it is.
+taken out after every pass (`split`), and B with it where it may leave its 18 bits (`wide`). Where B takes a pixel's sum as well, or its
+bias does not fit beside it, these are added in the end (`based`). `narrow_pairs` proves which it is.
 
 Weights of a whose fields would sum up to much are negated, twice its sum being multiplied by -1 in the end.
 
@@ -35,16 +35,18 @@ class LaneBlock:
         steps: of 8 taps; of a pixel, of a pass.
         stream: there are passes of `steps` steps, of which the first may be entered in its middle (`skip`).
         split: A' is taken out after every pass.
-        wide: B is taken out where A' is, and a pixel's second sum is added to it.
+        based: a pixel's second sum, and its bias, are added to B.
+        wide: B is taken out where A' is; `split` and `based` besides.
         odd: what the lanes sum is half of what the weights do.
         signed: the 14 bits of A' are signed.
-        factors: of a pixel's sum, for twice a sum of a, and of b where it is `wide`.
+        factors: of a pixel's sum, for twice a sum of a, and of b where it is `based`.
     """
 
     pixels: int
     steps: int
     stream: bool
     split: bool
+    based: bool
     wide: bool
     odd: bool
     signed: bool
@@ -59,7 +61,13 @@ class LaneBlock:
     @property
     def name(self) -> str:
         """In C; tells all attributes apart."""
-        flags = "_split" * self.split + "_wide" * self.wide + "_odd" * self.odd + "_codes" * (not self.signed)
+        flags = (
+            "_split" * self.split
+            + "_wide" * self.wide
+            + "_based" * (self.based and not self.wide)
+            + "_odd" * self.odd
+            + "_codes" * (not self.signed)
+        )
         return f"tk_lanes_{'stream' if self.stream else 'line'}{self.pixels}x{self.steps}{flags}{self.clamp.tag}"
 
     @property
@@ -69,7 +77,7 @@ class LaneBlock:
     @property
     def _totals(self) -> int:
         """Bytes of the stack for what has been taken out."""
-        return 4 * self.pixels * (1 + self.wide) * self.split
+        return 4 * self.pixels * (self.split + self.wide)
 
     def skip(self, quads: int) -> int:
         """Bytes of code to leave out for the first pass, where a stream has `quads` quads; the very first step comes before the passes."""
@@ -81,7 +89,7 @@ class LaneBlock:
         passes = -(-(steps - 1) // self.steps)
         out = 2 + 3 * self.pixels + self.wide * (3 + 2 * self.pixels)
         count = 6 + steps * self._step_instructions + self.stream * (1 + 3 * passes) + out * (passes if self.split else 1)
-        return count + self.pixels * (12 + self.wide + 2 * self.clamp.instructions) + 14 + self.split * (3 + 3 * self.wide)
+        return count + self.pixels * (12 + 2 * self.based + 2 * self.clamp.instructions) + 14 + self.split * (3 + 3 * self.wide)
 
     @property
     def code_bytes(self) -> int:
@@ -92,7 +100,7 @@ class LaneBlock:
         """The definition."""
         values = {
             "NAME": self.name, "PIXELS": self.pixels, "STEPS": self.steps, "STEP_BYTES": 4 * self._step_instructions,
-            "SPLIT": int(self.split), "WIDE": int(self.wide), "ODD": int(self.odd),
+            "SPLIT": int(self.split), "BASED": int(self.based), "WIDE": int(self.wide), "ODD": int(self.odd),
             "LOW": "(int32_t)(s[p] << 18) >> 18" if self.signed else "(int32_t)(s[p] & 0x3fff)",
         }  # fmt: skip
         twin = self.clamp.filled(_TWIN)
@@ -175,9 +183,11 @@ class LaneBlock:
         elif not self.split:
             yield _multiple("ldm", "r0", a, True)
             yield from self._lower()
-        if self.wide:
-            if not self.split:
-                yield "; ".join(f"ldr r12, [r0], #4; add {r}, r12, {r}, asr #{LOW - 1 - self.odd}" for r in b)
+        if self.based:
+            if not self.wide:
+                sums = [4 * (i + self.split * self.pixels) for i in range(self.pixels)]
+                shift = LOW - 1 - self.odd
+                yield "; ".join(f"ldr r12, [r0, #{place}]; add {r}, r12, {r}, asr #{shift}" for r, place in zip(b, sums))
             yield "ldm r1!, {r0, r8, lr}"
             yield "; ".join(f"add {r}, {r}, r8" for r in b)
             signed = "; ".join(f"mla {r}, {r}, lr, r0" for r in a)
@@ -208,7 +218,7 @@ def _multiple(what: str, base: str, registers: Sequence[str], step: bool = False
 _TWIN = """\
 static void @NAME@(const tk_block *block)
 {
-    enum { PIXELS = @PIXELS@, STEPS = @STEPS@, SPLIT = @SPLIT@, WIDE = @WIDE@, ODD = @ODD@ };
+    enum { PIXELS = @PIXELS@, STEPS = @STEPS@, SPLIT = @SPLIT@, BASED = @BASED@, WIDE = @WIDE@, ODD = @ODD@ };
     const int32_t *w = block->pairs;
     const int32_t place[4] = {0, block->second, block->third, block->fourth};
     for (int8_t *out = block->out;; out += 2) {
@@ -216,7 +226,7 @@ static void @NAME@(const tk_block *block)
         for (int32_t p = 0; p < PIXELS; ++p) {
             s[p] = (uint32_t)*w;
             a[p] = tk_load32(block->x_end + 4 * p);
-            b[p] = WIDE ? tk_load32(block->x_end + 4 * (PIXELS + p)) : 0;
+            b[p] = BASED ? tk_load32(block->x_end + 4 * (PIXELS + p)) : 0;
         }
         ++w;
         const int8_t *x = block->x;
@@ -244,12 +254,12 @@ static void @NAME@(const tk_block *block)
         } while (x != block->x_end);
         for (int32_t p = 0; p < PIXELS; ++p) {
             if (!WIDE) {
-                b[p] = (uint32_t)((int32_t)s[p] >> 13);
+                b[p] += (uint32_t)((int32_t)s[p] >> (13 - ODD));
             }
-            a[p] = (uint32_t)w[0] + a[p] * (uint32_t)w[WIDE ? 2 : 4];
-            b[p] += WIDE ? (uint32_t)w[1] : 0;
+            a[p] = (uint32_t)w[0] + a[p] * (uint32_t)w[BASED ? 2 : 4];
+            b[p] += BASED ? (uint32_t)w[1] : 0;
         }
-        w += WIDE ? 3 : 1;
+        w += BASED ? 3 : 1;
         const int32_t word = w[2], shift_a = word & 31, shift_b = word >> 8 & 31, rounding = word >> 16;
         for (int32_t p = PIXELS - 1; p >= 0; --p) {
             /* the sign of what is rounded is that of the sum wherever it decides */
@@ -260,7 +270,7 @@ static void @NAME@(const tk_block *block)
             out[place[p]] = (int8_t)tk_clamp(high_a >> 1, @MIN@, @MAX@);
             out[place[p] + 1] = (int8_t)tk_clamp(high_b >> 1, @MIN@, @MAX@);
         }
-        w += WIDE ? 3 : 4;
+        w += BASED ? 3 : 4;
         if (word & 0x8000) {
             return;
         }

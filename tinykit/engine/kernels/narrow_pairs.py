@@ -105,19 +105,23 @@ class Lanes:
         return self.low < 0
 
     @property
-    def _wide(self) -> bool:
+    def _based(self) -> bool:
         """Whether B, with its bias, may leave its bits, or needs a pixel's sum."""
         return self.odd or bool((self.channels.size[self.channels.sides[1]] >= _HIGH).any())
 
+    def _stays(self) -> bool:
+        """Whether B, without its bias, stays within its bits to the end."""
+        return int(np.abs(self._fields[1]).sum(axis=(1, 2)).max(initial=0)) * max(-self.low, self.high) < _HIGH
+
     def _whole(self) -> bool:
         """Whether both sums stay within their bits to the end."""
-        most = int(np.abs(self._fields[1]).sum(axis=(1, 2)).max(initial=0)) * max(-self.low, self.high)
-        return self._fits(np.array([0])) and most < _HIGH
+        return self._fits(np.array([0])) and self._stays()
 
     def _block(self, pixels: int, steps: int, stream: bool, split: bool) -> LaneBlock:
         first = -6 if self.odd else -2 * self._offset
-        factors = (first, 2 * self.odd) if self._wide else (first,)
-        return LaneBlock(pixels, steps, stream, split, self._wide, self.odd, self._signed, factors, self.clamp)
+        wide = split and self._based and not self._stays()
+        factors = (first, 2 * self.odd) if self._based else (first,)
+        return LaneBlock(pixels, steps, stream, split, self._based, wide, self.odd, self._signed, factors, self.clamp)
 
     def line(self, pixels: int, quads: int) -> LaneBlock | None:
         """The routine without passes, where sums can stay to the end."""
@@ -144,7 +148,7 @@ class Lanes:
         weights = np.sum([_turned(halves[i % 2][..., i // 2], 4 * i) for i in range(4)], axis=0)
         twice = 2 * channels.bias[first], 2 * channels.bias[second]
         rest = channels.multiplier[first], channels.multiplier[second], channels.words()
-        if self._wide:
+        if self._based:
             return table([np.zeros_like(first), *weights.T, *twice, self._signs, *rest])
         return table([channels.bias[second] << LOW, *weights.T, twice[0], *rest, self._signs])
 
