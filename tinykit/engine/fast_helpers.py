@@ -99,6 +99,28 @@ TK_INLINE int32_t tk_ssat8_asr{shift}(int32_t x)
 }}
 """
 
+_USAT = """\
+/* x{divided} within 0..{most}. */
+TK_INLINE int32_t {name}(int32_t x)
+{{
+#if TK_DSP
+    int32_t y;
+    __asm__("usat %0, #{bits}, %1{shifted}" : "=r"(y) : "r"(x));
+    return y;
+#else
+    return x{by} < 0 ? 0 : x{by} > {most} ? {most} : x{by};
+#endif
+}}
+"""
+
+
+def _usat(bits: int, shift: int) -> tuple[str, str]:
+    """Name and text of a saturation to codes, behind a shift to the right where there is one."""
+    name, most = f"tk_usat{bits}" + (f"_asr{shift}" if shift else ""), (1 << bits) - 1
+    divided, shifted, by = (f" / 2^{shift}, rounded down,", f", asr #{shift}", f" >> {shift}") if shift else ("", "", "")
+    return name, _USAT.format(name=name, bits=bits, most=most, divided=divided, shifted=shifted, by=by)
+
+
 _MAX8 = """\
 /* The larger of each pair of signed bytes. */
 TK_INLINE uint32_t tk_max8(uint32_t a, uint32_t b)
@@ -223,6 +245,7 @@ FAST_HELPERS: dict[str, str] = {
     "tk_store16": _STORE16,
     **{f"tk_ssat8_asr{shift}": _SSAT8_ASR.format(shift=shift) for shift in range(1, 32)},
     "tk_fields": _FIELDS,
+    **dict(_usat(bits, shift) for bits in (4, 2) for shift in range(32)),
     "tk_max8": _MAX8,
     "tk_copy_words": _COPY_WORDS,
     "tk_signed4": _SIGNED.format(bits=4, top="08080808", rest=30),

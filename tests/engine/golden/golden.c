@@ -664,8 +664,10 @@ TK_KERNEL void tk_depthwise_3x3_by_1(const int8_t *in, int8_t *out, int8_t *scra
             }
             for (int8_t *to = scratch + kept * PITCH, *const end = scratch + needed * PITCH; to < end; to += PITCH, ++row) {
                 if ((uint32_t)row >= (uint32_t)in_h) {
-                    for (int32_t i = 0; i < (moving ? TOGETHER * PITCH : 0); i += 4) {
-                        tk_store32(to + i / PITCH * size + i % PITCH, zeros);
+                    for (int32_t n = 0; n < (moving ? TOGETHER * size : 0); n += size) {
+                        for (int32_t i = 0; i < PITCH; i += 4) {
+                            tk_store32(to + n + i, zeros);
+                        }
                     }
                     continue;
                 }

@@ -38,6 +38,7 @@ class Window:
         begin: first output row; -1 where a row that does not exist makes their number even.
         step: output rows that are made together; bands are multiples of it.
         pitch: bytes from one row of a plane to the next.
+        start: instructions that a band of a channel begins with, about.
     """
 
     in_h: int
@@ -51,6 +52,7 @@ class Window:
     begin: int
     step: int
     pitch: int
+    start: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def bands(window: Window, room: int, rate: Mapping[int, tuple[float, float]]) ->
         cost = (
             rate[together][0] * window.in_h * window.in_w
             + rate[together][1] * window.out_h * window.out_w
-            + -(-height // band) * (90 + moved)
+            + -(-height // band) * (window.start + moved)
         )
         scratch = together * rows * window.pitch
         choices.append((scratch if scratch > room else 0, cost, Bands(band, rows, together, _in_place(window, band), scratch)))
@@ -102,10 +104,10 @@ def bands(window: Window, room: int, rate: Mapping[int, tuple[float, float]]) ->
 
 
 def room_of(graph: ir.Graph, op: ir.DepthwiseConv2D) -> int:
-    """Bytes that a scratch may take: what some other layer needs more than this one, or a tenth of the largest tensor, 1000 at most."""
+    """Bytes that a scratch may take: what others need more than this, or one for ten elements of the largest tensor, up to 1000."""
     largest = max(access.tensor_bytes(t) for t in graph.activations())
     own = max(access.tensor_bytes(graph.tensors[t]) for t in (op.inputs[0], op.output))
-    return max(256, min(1000, largest // 10), min(largest - own, largest // 4))
+    return max(256, min(1000, max(t.size for t in graph.activations()) // 10), min(largest - own, largest // 4))
 
 
 def _whole_access(graph: ir.Graph, op: ir.DepthwiseConv2D, cut: Bands) -> Access:
@@ -214,8 +216,10 @@ BODY = """\
             }
             for (int8_t *to = scratch + kept * PITCH, *const end = scratch + needed * PITCH; to < end; to += PITCH, ++row) {
                 if ((uint32_t)row >= (uint32_t)in_h) {
-                    for (int32_t i = 0; i < (moving ? TOGETHER * PITCH : 0); i += 4) {
-                        tk_store32(to + i / PITCH * size + i % PITCH, zeros);
+                    for (int32_t n = 0; n < (moving ? TOGETHER * size : 0); n += size) {
+                        for (int32_t i = 0; i < PITCH; i += 4) {
+                            tk_store32(to + n + i, zeros);
+                        }
                     }
                     continue;
                 }

@@ -39,6 +39,8 @@ _LEAST_PITCH = 16
 """Bytes from row to row of a plane; layers up to six columns wide share code."""
 _MOST_PITCH = 340
 """Three rows of it, in which an LDRD reaches."""
+_START = 90
+"""Instructions that a band of a channel begins with, about."""
 _RATE = 2.5
 """Instructions a product, about."""
 
@@ -67,7 +69,7 @@ def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D, x: ir.Tensor, y: ir.Tensor) ->
     (in_h, in_w, channels), (out_h, out_w, _) = x.shape, y.shape
     single = op.stride[0] == 1
     begin = -(out_h % 2) if single else 0
-    window = Window(in_h, in_w, channels, out_h, out_w, op.stride[0], 3, op.padding[0], begin, 2 if single else 1, _pitch(op, y))
+    window = Window(in_h, in_w, channels, out_h, out_w, op.stride[0], 3, op.padding[0], begin, 2 if single else 1, _pitch(op, y), _START)
     return window, bands(window, room_of(graph, op), rates(x.bits, y.bits))
 
 

@@ -90,7 +90,9 @@ def _cut(graph: ir.Graph, op: ir.DepthwiseConv2D, x: ir.Tensor, y: ir.Tensor, fo
     row = _Row(kernel[1], kernel[0], stride[1], dilation[1], dilation[0], pads[1])
     columns = (out_w - 1) * row.stride + max((row.taps - 1) * row.dilation + 2, 2 * max(row.pairs, row.shifted))
     reach = (row.height - 1) * row.dilation_h + 1
-    window = Window(in_h, in_w, channels, out_h, out_w, stride[0], reach, pads[0], 0, 1, -(-columns // 2) * 4)
+    window = Window(
+        in_h, in_w, channels, out_h, out_w, stride[0], reach, pads[0], 0, 1, -(-columns // 2) * 4, 90 + 15 * row.height * row.words
+    )
     own = _widened(row) + _bytes(row, form)
     cut = bands(window, room_of(graph, op) - own, rates(x.bits, y.bits))
     return row, window, replace(cut, in_place=cut.in_place and op.depth_multiplier == 1, scratch=cut.scratch + own)
@@ -220,7 +222,7 @@ const int32_t value@N@ = @SATURATE@(tk_smmla((int32_t)a@N@, factor, offset));
 """
 
 _TWICE = """\
-const int32_t high@N@ = tk_smmulr((int32_t)a@N@, factor), value@N@ = tk_ssat8((high@N@ + (high@N@ >> 31) + offset) >> right);
+const int32_t high@N@ = tk_smmulr((int32_t)a@N@, factor), value@N@ = @SATURATE@((high@N@ + (high@N@ >> 31) + offset) >> right);
 """
 
 
@@ -270,9 +272,20 @@ def _four_assembly(row: _Row) -> str:
     return "".join(f'"{line}\\n"\n' for line in lines)
 
 
+def _limited(scale: Scaling, clamp: tuple[int, int]) -> tuple[str, bool]:
+    """The helper that limits results, and whether they must be clamped besides."""
+    shift = "" if scale.shift is None else f"_asr{scale.shift}"
+    for bits in (4, 2):
+        if clamp == (0, (1 << bits) - 1):
+            return f"tk_usat{bits}{shift}", False
+    return f"tk_ssat8{shift}", clamp != (-128, 127)
+
+
 def _finish(scale: Scaling, clamp: tuple[int, int], number: str, place: str) -> str:
-    text = _TWICE if scale.shift is None else _LINE.replace("@SATURATE@", f"tk_ssat8_asr{scale.shift}")
-    value = f"value{number}" if clamp == (-128, 127) else f"tk_clamp(value{number}, {clamp[0]}, {clamp[1]})"
+    text = _TWICE if scale.shift is None else _LINE
+    saturate, clamped = _limited(scale, clamp)
+    text = text.replace("@SATURATE@", saturate)
+    value = f"value{number}" if not clamped else f"tk_clamp(value{number}, {clamp[0]}, {clamp[1]})"
     return text.replace("@N@", number) + f"result[{place}] = (int8_t){value};\n"
 
 
@@ -297,8 +310,8 @@ def _text(layer: _Layer) -> tuple[str, tuple[str, ...]]:
     if packed:
         text = re.sub(r"\bWIDTH\b(?! \* out_w)", "1", text)
     helpers = ["tk_load32", "tk_smlad"] if row.dilation == 1 else ["tk_load32", "tk_load16", "tk_smlabb", "tk_smlatb"]
-    helpers += ["tk_smmulr", "tk_ssat8"] if scale.shift is None else ["tk_smmla", f"tk_ssat8_asr{scale.shift}"]
-    helpers += [] if clamp == (-128, 127) else ["tk_clamp"]
+    saturate, clamped = _limited(scale, clamp)
+    helpers += ["tk_smmulr" if scale.shift is None else "tk_smmla", saturate, *(["tk_clamp"] if clamped else [])]
     return text, tuple(dict.fromkeys((*helpers, *moving, *BODY_SUPPORT)))
 
 

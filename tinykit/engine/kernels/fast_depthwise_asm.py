@@ -21,17 +21,20 @@ _SHIFT = 36
 
 def requantised(registers: list[str], at: int, shift: int | None, clamp: tuple[int, int]) -> str:
     """Sums become outputs, in place; r12 and lr are overwritten. Multiplier and offset lie on the stack at `at`."""
+    bits = (clamp[1] + 1).bit_length() - 1
+    codes = clamp == (0, (1 << bits) - 1)
+    limited = f"usat {{0}}, #{bits}, {{0}}" if codes else "ssat {0}, #8, {0}"
     if shift is None:
         lines = [f"ldrd r12, lr, [sp, #{at}]"]
         lines += [f"smmulr {r}, {r}, r12" for r in registers]
         lines.append(f"ldr r12, [sp, #{_SHIFT}]")
         for r in registers:
-            lines += [f"add {r}, {r}, {r}, asr #31", f"add {r}, {r}, lr", f"asr {r}, {r}, r12", f"ssat {r}, #8, {r}"]
+            lines += [f"add {r}, {r}, {r}, asr #31", f"add {r}, {r}, lr", f"asr {r}, {r}, r12", limited.format(r)]
     else:
         lines = [f"ldrd r12, lr, [sp, #{at}]"]
         lines += [f"smmla {r}, {r}, r12, lr" for r in registers]
-        lines += [f"ssat {r}, #8, {r}, asr #{shift}" for r in registers]
-    for r in registers:
+        lines += [f"{limited.format(r)}, asr #{shift}" for r in registers]
+    for r in () if codes else registers:
         for bound, end, condition in ((-128, clamp[0], "lt"), (127, clamp[1], "gt")):
             if end != bound:
                 lines += [f"cmp {r}, #{end}", f"it {condition}", f"mov{condition} {r}, #{end}"]

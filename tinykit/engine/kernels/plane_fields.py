@@ -111,7 +111,15 @@ for (int32_t i = 0, made = y < 0 ? count - 1 : count; i < made; ++i) {
 _TOGETHER = """\
 if (done == first) {
     @POINTER@
-    for (int32_t x = out_w; x > 0; x -= 4, codes += 4) {
+    int32_t x = out_w;
+    for (; x >= 4; x -= 4, codes += 4) {
+        @FIELDS@
+        @PUT even@
+        @PUT odd@
+        @PUT even >> 16@
+        @PUT odd >> 16@
+    }
+    if (x > 0) {
         @FIELDS@
         @PUT even@
         if (x > 1) {
@@ -119,9 +127,6 @@ if (done == first) {
         }
         if (x > 2) {
             @PUT even >> 16@
-        }
-        if (x > 3) {
-            @PUT odd >> 16@
         }
     }
     continue;
