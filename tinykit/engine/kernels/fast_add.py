@@ -6,6 +6,7 @@ from functools import partial
 
 from tinykit.engine import access, plane
 from tinykit.engine.call import Argument, Call, Function, Variant
+from tinykit.engine.kernels import add_packed
 from tinykit.engine.kernels.common import IN, OUT, integers, operand
 from tinykit.engine.memory import is_packed
 from tinykit.graph import ir
@@ -31,9 +32,11 @@ _BODY = """\
 
 
 def variants(graph: ir.Graph, op: ir.Binary) -> list[Variant]:
-    """The kernel where it covers an ADD or SUB and is exact."""
+    """The kernel where it covers an ADD or SUB and is exact; `add_packed` has those with packed operands."""
     tensors = [graph.tensors[t] for t in (*op.inputs, op.output)]
-    if any(is_packed(t) for t in tensors) or len({t.shape for t in tensors}) > 1:
+    if any(is_packed(t) for t in tensors):
+        return add_packed.variants(graph, op)
+    if len({t.shape for t in tensors}) > 1:
         return []
     found = plane.fit(graph, op)
     return [Variant(access.elementwise(graph, op), partial(_call, graph, op, found), _RATE * tensors[-1].size)] if found else []
