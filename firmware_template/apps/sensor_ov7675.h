@@ -1,4 +1,9 @@
-/* An OV7675 camera: all that the sketch knows of it. Pictures of 176 x 144, grey, or in colour with 5, 6 and 5 bits. */
+/*
+ * An OV7675 camera: all that the sketch knows of it. Pictures of 176 x 144, grey, or in colour with 5, 6 and 5 bits.
+ *
+ * For Arduino's library Arduino_OV767X. The one of the Tiny Machine Learning Kit (Harvard_TinyMLx) wants the kind of camera as well:
+ * there add ", OV7675" to Camera.begin.
+ */
 #ifndef SENSOR_OV7675_H
 #define SENSOR_OV7675_H
 
@@ -12,7 +17,7 @@
 static uint8_t sensor_picture[SENSOR_WIDTH * SENSOR_HEIGHT * SENSOR_BYTES];
 
 /* False if there is no camera. */
-static bool sensor_begin() { return Camera.begin(QCIF, SENSOR_COLOURS == 3 ? RGB565 : GRAYSCALE, 1, OV7675) != 0; }
+static bool sensor_begin() { return Camera.begin(QCIF, SENSOR_COLOURS == 3 ? RGB565 : GRAYSCALE, 1) != 0; }
 
 /* Takes a picture. */
 static void sensor_take() { Camera.readFrame(sensor_picture); }

@@ -82,24 +82,43 @@ def test_edits_survive_and_force_saves_them(model, package):
 def test_bad_input_is_told_without_a_traceback(model, tmp_path):
     (tmp_path / "broken.tflite").write_bytes(b"not a model")
     (tmp_path / "run").mkdir()
-    good = ("--model", model, "--target", "arduino")
-    cases = {
+    flags = {  # as a user types them
         ("--model", model): "--target is missing",
         ("--target", "arduino"): "expected one of --workdir=FOLDER",
-        (*good, "--workdir", "run"): "expected one of --workdir=FOLDER",
-        ("--model", model, "--target", "ardunio"): "'arduino'?",
-        (*good, "--board", "nano33bel"): "nano33ble",
-        (*good, "--board", "host"): "runs no firmware",
-        (*good, "--name", "Upper Case"): "expected lower-case letters",
         ("--model", "none.tflite", "--target", "cmake"): "none.tflite: no such file",
-        ("--model", "broken.tflite", "--target", "cmake"): "broken.tflite",
-        ("--workdir", "nowhere", "--target", "cmake"): "--workdir nowhere: no such folder",
-        ("--workdir", "run", "--target", "cmake"): "holds no finished run",
-        (*good, "--out", "broken.tflite"): "expected a folder that can be written to",
+        ("--model", model, "--target", "arduino", "--out", "broken.tflite"): "expected a folder that can be written to",
     }
-    for arguments, message in cases.items():
+    for arguments, message in flags.items():
         done = deploy(*arguments, cwd=tmp_path)
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, (arguments, done.stderr)
+    assert {p.name for p in tmp_path.iterdir()} == {"broken.tflite", "run"}
+
+
+@pytest.mark.parametrize(
+    "changed,message",
+    [
+        ({"workdir": Path("run")}, "expected one of --workdir=FOLDER"),
+        ({"target": "ardunio"}, "did you mean 'arduino'"),
+        ({"board_name": "nano33bel"}, "did you mean 'nano33ble'"),
+        ({"board_name": "host"}, "runs no firmware"),
+        ({"engine": "tlfm"}, "did you mean 'tflm'"),
+        ({"name": "Upper Case"}, "expected lower-case letters"),
+        ({"model": Path("broken.tflite")}, "broken.tflite"),
+        ({"model": None, "workdir": Path("nowhere")}, "--workdir nowhere: no such folder"),
+        ({"model": None, "workdir": Path("run")}, "holds no finished run"),
+    ],
+)
+def test_bad_arguments_are_told_and_nothing_is_written(changed, message, model, tmp_path, monkeypatch):
+    from tinykit.deploy import deploy as function
+    from tinykit.errors import TinykitError
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.tflite").write_bytes(b"not a model")
+    (tmp_path / "run").mkdir()
+    arguments = {"target": "arduino", "board_name": "nano33ble", "model": model, "log": lambda line: None} | changed
+    with pytest.raises(TinykitError) as caught:
+        function(**arguments)
+    assert message in str(caught.value) and caught.value.exit_code == 2
     assert {p.name for p in tmp_path.iterdir()} == {"broken.tflite", "run"}
 
 

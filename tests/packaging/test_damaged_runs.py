@@ -80,6 +80,15 @@ def test_golden_samples_that_the_engine_does_not_give_are_a_parity_error(run, tm
     assert "golden vector 1: 4 output bytes differ on the emulated nano33ble" in refused(run, tmp_path)
 
 
+def test_a_quicktest_is_called_one(run):
+    assert "quicktest" not in network_of_run(run).origin
+    (run / "metrics.json").write_text('{"quicktest": true}')
+    assert "quicktest, whose accuracy means nothing" in network_of_run(run).origin
+    (run / "metrics.json").write_text("{")
+    with pytest.raises(ModelError, match="metrics.json: is not JSON"):
+        network_of_run(run)
+
+
 @pytest.mark.parametrize("text", ['["a"]', "3", '{"a": 1}', '"abcd"'])
 def test_classes_that_do_not_fit_are_left_out(run, text):
     (run / "classes.json").write_text(text)

@@ -43,7 +43,6 @@ class Network:
         labels: one name a score of the first output, or none.
         graph: the integers that every implementation of it computes.
         origin: in words, with a hash.
-        config: the resolved configuration of the run, {} for a bare `.tflite`.
     """
 
     name: str
@@ -54,16 +53,15 @@ class Network:
     labels: tuple[str, ...]
     graph: ir.Graph
     origin: str
-    config: Mapping[str, Any]
 
 
-def network_of_model(path: Path, name: str | None = None, *, simplified: bool = True) -> Network:
+def network_of_model(path: Path, name: str | None = None) -> Network:
     """The network of a `.tflite`; its vectors are random inputs with the reference executor's outputs.
 
     Raises:
         ModelError: the file cannot be read exactly, or `name` is no C name.
     """
-    model = read_model(path, simplified)
+    model = read_model(path)
     engine = build_engine(model.deployed, check_name(name) if name else network_name(path.stem))
     interface = read_interface(engine.files[f"{engine.name}.h"], engine.name, path.name)
     graph, count = engine.graph, _vector_count(interface, MOST_VECTORS)
@@ -72,7 +70,7 @@ def network_of_model(path: Path, name: str | None = None, *, simplified: bool = 
     results = {t.name: np.broadcast_to(truth[t.name], (count, *t.shape)) for t in outputs_of(graph)}
     vectors = tuple((pack(inputs_of(graph), samples, i), pack(outputs_of(graph), results, i)) for i in range(count))
     origin = f"{path.name}, sha256 {model.sha256[:16]}; {model.summary}"
-    return Network(engine.name, path.stem, interface, engine.files, vectors, (), graph, origin, {})
+    return Network(engine.name, path.stem, interface, engine.files, vectors, (), graph, origin)
 
 
 def network_of_run(workdir: Path, name: str | None = None) -> Network:
@@ -91,8 +89,7 @@ def network_of_run(workdir: Path, name: str | None = None) -> Network:
     count = _vector_count(interface, len(golden.input))
     vectors = tuple(_golden_bytes(interface, golden, i) for i in range(count))
     files = {path.name: _text(path) for path in (header, header.with_suffix(".c"))}
-    config = _config(workdir)
-    title = str(config.get("task") or workdir.resolve().name)
+    title = str(_config(workdir).get("task") or workdir.resolve().name)
     wanted = check_name(name) if name else network_name(own)
     if wanted != own:
         files = _renamed(files, own, wanted)
@@ -100,9 +97,11 @@ def network_of_run(workdir: Path, name: str | None = None) -> Network:
     names = workdir / "classes.json"
     classes = _json(names) if names.is_file() else ()  # runs of older versions have none
     graph = read_tflite(_bytes(workdir / "model.tflite"), "model.tflite")
+    metrics = _json(workdir / "metrics.json")
+    note = "; a quicktest, whose accuracy means nothing" if isinstance(metrics, dict) and metrics.get("quicktest") else ""
     return Network(
         wanted, title, interface, files, vectors, _labels(classes, interface), graph,
-        f"the run {workdir.resolve().name}, model sha256 {golden.model_sha256[:16]}", config,
+        f"the run {workdir.resolve().name}, model sha256 {golden.model_sha256[:16]}{note}",
     )  # fmt: skip
 
 

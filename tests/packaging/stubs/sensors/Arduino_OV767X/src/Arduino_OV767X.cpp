@@ -8,10 +8,10 @@ extern "C" const uint32_t recorded_count;
 OV767XClass Camera;
 static uint32_t shown, size;
 
-int OV767XClass::begin(int resolution, int format, int, int camera)
+int OV767XClass::begin(int resolution, int format, int)
 {
     size = 176 * 144 * (format == RGB565 ? 2 : 1);
-    return resolution == QCIF && camera == OV7675;
+    return resolution == QCIF;
 }
 
 /* At the end of the recording the board waits for a byte. */

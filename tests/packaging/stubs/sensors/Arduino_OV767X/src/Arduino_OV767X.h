@@ -6,11 +6,10 @@
 
 enum { QCIF = 3 };
 enum { RGB565 = 1, GRAYSCALE = 2 };
-enum { OV7670 = 0, OV7675 = 1 };
 
 class OV767XClass {
 public:
-    int begin(int resolution, int format, int frames_a_second, int camera);
+    int begin(int resolution, int format, int frames_a_second);
     void readFrame(void *bytes);
 };
 extern OV767XClass Camera;
