@@ -57,3 +57,7 @@ def test_the_installed_wheel_runs_from_an_empty_folder(wheel, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert (empty / "runs/digits-quicktest/report.html").exists()
+    command = [python, "-m", "tinykit.deploy", "--workdir", "runs/digits-quicktest", "--target", "arduino"]
+    done = subprocess.run(command, cwd=empty, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (empty / "runs/digits-quicktest/deploy/arduino/DigitsNet.zip").exists() and "quicktest" in done.stdout
