@@ -24,6 +24,7 @@ DATA_FOLDERS = {"configs": "tinykit.config", "recipes": "tinykit.config", "firmw
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
+    "serial": "pyserial",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
