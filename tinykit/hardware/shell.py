@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from tinykit.boards.table import firmware_board
-from tinykit.errors import ConfigError
+from tinykit.errors import ConfigError, Terminated
 
 FLAGS = flags.FLAGS
 _NEED_PORT = ("flash", "data", "config", "workdir", "timeout", "dry_run")
@@ -91,16 +92,21 @@ def work() -> None:
 
 
 def serve(board_name: str, elf: Path) -> None:
-    """An emulated board on a pseudo-terminal until KeyboardInterrupt."""
+    """An emulated board on a pseudo-terminal until Ctrl-C. Raises Terminated: SIGTERM came, as to any server."""
     from tinykit.hardware.ports import served
 
-    with served(firmware_board(board_name), elf) as path:
-        _say(f"serving: {path}, 115200 baud, {board_name} [emulated: its times are no latency]; Ctrl-C ends it")
-        try:
-            while True:
-                time.sleep(_SERVE_SECONDS)
-        except KeyboardInterrupt:
-            _say("ended")
+    stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        with served(firmware_board(board_name), elf) as path:
+            _say(f"serving: {path}, 115200 baud, {board_name} [emulated: its times are no latency]; Ctrl-C ends it")
+            while not stop.wait(_SERVE_SECONDS):
+                continue
+        raise Terminated("ended by SIGTERM")
+    except KeyboardInterrupt:
+        _say("ended")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
