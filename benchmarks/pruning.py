@@ -38,14 +38,14 @@ class Task:
 
 
 def _pruned(name: str, share: float, within: float, epochs: int) -> Task:
-    options = (f"macs={share}", f"epochs={epochs}")
+    options = (f"macs={share}", f"epochs={epochs}", "distill=0.9")
     return Task(name, ("recipe=prune_quantize", *(f"steps.prune.{option}" for option in options)), share, within)
 
 
 TASKS = (
     Task("start", ("recipe=int8",)),
-    _pruned("prune_50", 0.5, 1.5, 8),
-    _pruned("prune_33", 0.3333, 4.0, 12),
+    _pruned("prune_50", 0.5, 1.5, 20),
+    _pruned("prune_33", 0.3333, 4.0, 24),
 )
 ROWS = {f"{task.name}_{seed}": (task, seed) for task in TASKS for seed in range(SEEDS)}
 

@@ -47,6 +47,12 @@ def test_every_criterion_without_training(criterion):
     result, lines = pruned("s", criterion=criterion, rounds=1, epochs=0)
     assert count_macs(result.model) <= count_macs(network()) / 2
     assert not any(line.startswith("epoch") for line in lines)
+    assert any(line.startswith("layers that make up for inputs that they lost: ") for line in lines)
+
+
+def test_reconstruction_can_be_left_out():
+    plain, with_it = (pruned(f"s{on}", rounds=1, epochs=0, reconstruct=on)[0] for on in (False, True))
+    assert plain.report["groups"] == with_it.report["groups"] and not same(weights(plain), weights(with_it))
 
 
 def test_shares_by_hand():

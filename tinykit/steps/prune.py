@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from tinykit import atomic
 from tinykit.config.sizes import parse_size
-from tinykit.errors import BudgetError, ConfigError, ModelError
+from tinykit.errors import ModelError
 from tinykit.recipe.registry import step_class
-from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
-from tinykit.shrink.budget import UNITS, Limits, cut, rounded_up, towards
-from tinykit.shrink.channels import ChannelMap, channel_map, matching
-from tinykit.shrink.costs import ENGINE, MEASURES, Costs, Measure, Sizes
-from tinykit.shrink.criteria import Batch, Criterion, scores
-from tinykit.shrink.surgery import shrink
-from tinykit.steps.fitting import check_task, rebuilds, uncompiled
-from tinykit.steps.floats import ends_in_softmax, float_loss
+from tinykit.recipe.step import StepContext, StepResult
+from tinykit.shrink.costs import MEASURES, Measure
+from tinykit.shrink.criteria import Criterion
+from tinykit.steps.fitting import check_task, uncompiled
 from tinykit.steps.integers import check_float
-from tinykit.steps.teaching import TaughtFloatOptions, check_teachers, fit_taught, teacher_models
+from tinykit.steps.pruning import Pruning
+from tinykit.steps.teaching import TaughtFloatOptions, check_teachers, teacher_models
 
 if TYPE_CHECKING:
     import keras
-
-_BATCH = 16
-"""Samples of one gradient: the mean over many would hide what single samples need."""
 
 
 class PruneOptions(TaughtFloatOptions):
@@ -54,6 +41,9 @@ class PruneOptions(TaughtFloatOptions):
     )
     criterion: Criterion = Field(default="taylor", description="what says how much a channel matters")
     samples: int = Field(default=1024, ge=16, le=1_000_000, description="training samples that taylor and activation look at")
+    reconstruct: bool = Field(
+        default=True, description="before training, layers make up for the inputs that they lose, by least squares on up to 512 samples"
+    )
     multiple: int = Field(
         default=4, ge=1, le=64, description="numbers of channels are multiples of this; the engine's kernels read 4 at once"
     )
@@ -126,7 +116,7 @@ class Prune:
         if options.epochs or (options.rounds > 1 and options.round_epochs):
             check_task(model, options, context)
             check_teachers(model, options, context)
-        _Pruning(model, options, context).check()
+        Pruning(model, options, context).check()
 
     def run(self, model: keras.Model, options: PruneOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -138,7 +128,7 @@ class Prune:
         """
         if context.quicktest:
             options = options.model_copy(update={"rounds": 1, "samples": min(options.samples, 64)})
-        pruning = _Pruning(model, options, context)
+        pruning = Pruning(model, options, context)
         default = context.float_model if context.float_model is not None else model
         trains = options.epochs or (options.rounds > 1 and options.round_epochs)
         teachers = teacher_models(options, context, default) if options.taught and trains else []
@@ -147,160 +137,3 @@ class Prune:
             model = pruning.smaller(model, number)
             values = pruning.trained(model, number, teachers)
         return StepResult(uncompiled(model), {"parameters": model.count_params(), **pruning.report(model), **values})
-
-
-class _Pruning:
-    """One pruning: what it starts from, and what it wants to reach."""
-
-    def __init__(self, model: keras.Model, options: PruneOptions, context: StepContext) -> None:
-        self.options, self.context = options, context
-        self.found = channel_map(model)
-        self.costs = self._costs(self.found)
-        everything = self.found.everything()
-        wanted = options.wanted()
-        self.start: dict[Measure, float] = {m: float(self.costs.exact(m, everything)) for m in wanted}
-        self.goal = {m: value * self.start[m] if value < 1 else float(value) for m, value in wanted.items()}
-        self.sizes = {group.layers: len(group.channels) for group in self.found.removable()}
-        self.shares = self._named_shares()
-
-    def _costs(self, found: ChannelMap) -> Costs:
-        wanted = self.options.wanted()
-        if not ENGINE & set(wanted):
-            return Costs(found)
-        from tinykit.boards.table import emulated_board
-        from tinykit.engine.goal import GOALS
-        from tinykit.shrink.engine import engine_sizes
-
-        config = self.context.config.config
-        board = emulated_board(config.budget.board) if "cycles" in wanted else None
-        measure = engine_sizes(board, GOALS[config.engine.optimize])
-
-        def sizes(model: keras.Model) -> Sizes:
-            self.context.stop.check()
-            return measure(model)
-
-        return Costs(found, sizes)
-
-    def _named_shares(self) -> dict[tuple[str, ...], float]:
-        """Group -> the share of its channels to keep by hand; the last pattern that fits counts."""
-        found: dict[tuple[str, ...], float] = {}
-        problems = []
-        for pattern, share in self.options.layers.items():
-            groups = list(matching(self.found.groups, pattern))
-            kept = [f"{group.name} ({group.kept})" for group in groups if group.kept and share < 1]
-            if not groups:
-                names = ", ".join(group.name for group in self.found.removable())
-                problems.append(
-                    f"step {self.context.label}: layers: no layer with channels of its own is called {pattern!r}; there are {names}"
-                )
-            if kept and not any(not group.kept for group in groups):
-                problems.append(f"step {self.context.label}: layers: {pattern!r} cannot lose channels: {'; '.join(kept)}")
-            found |= {group.layers: share for group in groups if not group.kept}
-        if problems:
-            raise ConfigError(problems)
-        return found
-
-    def check(self) -> None:
-        """Raises ModelError where nothing can go, BudgetError where a target is out of reach."""
-        if not self.found.removable():
-            kept = "; ".join(f"{name}: {reason}" for name, reason in self.found.kept())
-            raise ModelError(f"step {self.context.label}: model {self.found.model.name!r} has no channels that may go: {kept}")
-        limits, alive = self._limits(self.options.rounds), self.found.everything()
-        for group in self.found.removable():
-            alive[group.channels[limits.fewest(group) :]] = False
-        problems = []
-        for measure, target in self.goal.items():
-            least = self.costs.exact(measure, alive)
-            if least > target:
-                problems.append(
-                    f"step {self.context.label}: {target:,.0f} {UNITS[measure]} are wanted, {least:,.0f} are the fewest that pruning can "
-                    f"reach: raise {measure}, or lower least ({self.options.least:g}) or multiple ({self.options.multiple})"
-                )
-        if problems:
-            raise BudgetError(problems)
-
-    def _limits(self, number: int) -> Limits:
-        """How far groups may be cut in a round."""
-        done, multiple = number / self.options.rounds, self.options.multiple
-        floors = {layers: math.ceil(self.options.least * size) for layers, size in self.sizes.items()}
-        shares = {
-            layers: min(self.sizes[layers], rounded_up(max(1, round(share**done * self.sizes[layers])), multiple))
-            for layers, share in self.shares.items()
-        }
-        return Limits(multiple, floors, shares)
-
-    def smaller(self, model: keras.Model, number: int) -> keras.Model:
-        """The network after the cut of a round (from 1). An interrupted run makes the cut that it had made."""
-        found = channel_map(model)
-        file = self.context.folder / CHECKPOINT / f"cut_{number}.json"
-        alive = found.everything()
-        if file.is_file():
-            alive[_stored(file, found)] = False
-        else:
-            alive = self._chosen(found, number)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_json(file, {"removed": np.flatnonzero(~alive).tolist(), "channels": found.count})
-        costs, everything = Costs(found), found.everything()
-        gone = [f"{g.name} {len(g.channels)} -> {int(alive[g.channels].sum())}" for g in found.removable() if not alive[g.channels].all()]
-        self.context.log(
-            f"round {number}/{self.options.rounds}: {costs.macs(everything):,} -> {costs.macs(alive):,} MACs; channels: "
-            f"{', '.join(gone) or 'none removed'}"
-        )
-        return shrink(found, alive)
-
-    def _chosen(self, found: ChannelMap, number: int) -> np.ndarray:
-        costs = self._costs(found) if number > 1 else Costs(found, self.costs.engine)
-        targets = towards(self.start, self.goal, number, self.options.rounds)
-        self.context.log(f"scores channels by {self.options.criterion}")
-        return cut(found, self._scores(found), costs, targets, self._limits(number))
-
-    def _scores(self, found: ChannelMap) -> np.ndarray:
-        from keras import ops
-
-        loss = float_loss(self.options, self.context, ends_in_softmax(found.model))
-        return scores(found, self.options.criterion, self._batches(), lambda y, output: ops.mean(loss(y, output)))
-
-    def _batches(self) -> Iterator[Batch]:
-        """Samples of the training split, drawn by the step's seed, with their targets."""
-        train = self.context.dataset.train
-        count = min(self.options.samples, len(train))
-        chosen = np.sort(np.random.default_rng(self.context.seed).choice(len(train), count, replace=False))
-        size = min(_BATCH, count)
-        for i in range(0, count - size + 1, size):
-            self.context.stop.check()
-            part = chosen[i : i + size]
-            x = np.asarray(self.context.chain.apply(train.x[part]), np.float32)
-            yield x, x if rebuilds(self.options, self.context) else train.y[part]
-
-    def trained(self, model: keras.Model, number: int, teachers: list[tuple[keras.Model, bool]]) -> dict[str, Any]:
-        """Trains the network of a round in place."""
-        last = number == self.options.rounds
-        changes: dict[str, Any] = {} if last else {"schedule": "constant", "keep": "last", "patience": None, "warmup_epochs": 0.0}
-        options = self.options.model_copy(update={"epochs": self.options.epochs if last else self.options.round_epochs, **changes})
-        if not options.epochs:
-            return {}
-        own = replace(self.context, folder=self.context.folder / CHECKPOINT / f"round_{number}", seed=self.context.seed + number)
-        return fit_taught(model, options, own, teachers)
-
-    def report(self, model: keras.Model) -> dict[str, Any]:
-        """Channels and costs before and after."""
-        found = channel_map(model)
-        now = {group.layers: len(group.channels) for group in found.removable()}
-        groups = [{"layers": list(layers), "before": size, "after": now.get(layers, size)} for layers, size in self.sizes.items()]
-        kept = [{"layers": name, "reason": reason} for name, reason in self.found.kept()]
-        macs = {"before": Costs(self.found).macs(self.found.everything()), "after": Costs(found).macs(found.everything())}
-        for row in kept:
-            self.context.log(f"kept whole: {row['layers']}: {row['reason']}")
-        return {"groups": groups, "kept": kept, "macs": macs}
-
-
-def _stored(file: Path, found: ChannelMap) -> list[int]:
-    """The channels that an interrupted run removed."""
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        removed, count = [int(i) for i in stored["removed"]], stored["channels"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file}: cannot be read: {error}; delete {file.parent} to run the step from its beginning") from error
-    if count != found.count or any(not 0 <= i < count for i in removed):
-        raise ModelError(f"{file}: does not fit the model; delete {file.parent} to run the step from its beginning")
-    return removed
