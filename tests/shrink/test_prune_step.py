@@ -140,6 +140,9 @@ def test_what_cannot_work_is_told_before_any_training():
     made.config = dataclasses.replace(made.config, steps=())
     with pytest.raises(ModelError, match="the model has random weights.*put `train` or `distill` before it, or give model.path"):
         Prune().check_task(network(), options(), made)
+    made, _ = context("s")
+    text = refused(ModelError, macs=10, teacher=["none.keras"])
+    assert "teacher 1: none.keras does not exist" in text and "10 MACs are wanted" in text, "every problem at once"
     two = keras.Model(inputs, L.Dense(2)(L.Conv2D(4, 1)(L.Flatten()(inputs)[:, None, None, :])))
     assert "the data have 3 classes" in refused(ModelError, two)
 

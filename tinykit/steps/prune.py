@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from tinykit.config.sizes import parse_size
-from tinykit.errors import ModelError
+from tinykit.errors import ModelError, TinykitError, collected
 from tinykit.recipe.registry import step_class
 from tinykit.recipe.step import StepContext, StepResult
 from tinykit.shrink.costs import MEASURES, Measure
@@ -113,10 +113,17 @@ class Prune:
                 f"step {context.label}: the model has random weights, which do not say what matters: put `train` or `distill` before it, "
                 "or give model.path"
             )
+        problems: list[str] = []
         if options.epochs or (options.rounds > 1 and options.round_epochs):
-            check_task(model, options, context)
-            check_teachers(model, options, context)
-        Pruning(model, options, context).check()
+            for check in (check_task, check_teachers):
+                with collected(TinykitError, problems):
+                    check(model, options, context)
+        if not problems:
+            Pruning(model, options, context).check()
+            return
+        with collected(TinykitError, problems):
+            Pruning(model, options, context).check()
+        raise ModelError(problems)
 
     def run(self, model: keras.Model, options: PruneOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.

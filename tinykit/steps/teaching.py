@@ -75,14 +75,14 @@ def check_teachers(model: keras.Model, options: TeacherOptions, context: StepCon
     """
     problems: list[str] = []
     for number, entry in enumerate(options.teacher, 1):
-        with collected(TinykitError, problems):
+        with collected(TinykitError, problems, f"step {context.label}: teacher {number}: "):
             teacher = _loaded(entry, context)
             if teacher.output_shape[1:] != model.output_shape[1:]:
-                problems.append(
-                    f"step {context.label}: teacher {number} ({_shown(entry)}) gives an output of shape {list(teacher.output_shape[1:])}, "
+                raise ModelError(
+                    f"{_shown(entry)} gives an output of shape {list(teacher.output_shape[1:])}, "
                     f"the model one of {list(model.output_shape[1:])}: both must score the same classes"
                 )
-            elif number == 1 and getattr(options, "transfer", None):
+            if number == 1 and getattr(options, "transfer", None):
                 _pairs(model, teacher, context)
     if problems:
         raise ModelError(problems)
