@@ -1,22 +1,28 @@
 """Layers with weights of 4 and 2 bits against the same layers with 8, instructions on an emulated nano33ble.
 
 Example:
-    python benchmarks/narrow.py
+    TINYKIT_DATA=folder python benchmarks/narrow.py
 
-One layer a network, random weights and inputs; int8 in and out. Every element of each layer is compared with the reference executor. Writes
+One layer a network, random weights and inputs; int8 in and out. Then two of MLPerf Tiny's int8 networks with their weights rounded to fewer
+bits, where TINYKIT_DATA names a folder that has them. Every element of each layer is compared with the reference executor. Writes
 benchmarks/narrow.md. Exit code 1 where an element differs or a limit is missed. Needs arm-none-eabi-gcc.
 """
 
 import datetime
+import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinykit.graph import ir, windows
+from tinykit.graph import build, ir, windows
+
+if TYPE_CHECKING:
+    from tinykit.boards.pipeline import Compiled
 
 HERE = Path(__file__).parent
 SEED, SAMPLES = 0, 2
@@ -24,7 +30,8 @@ _ROOM = 60_000  # bytes
 _HEAD = """\
 # Weights of 4 and 2 bits
 
-{day}, seed {seed}, `python benchmarks/narrow.py`, {compiler}, -O3. Everything is **emulated** (nano33ble), no physical board.
+{day}, seed {seed}, `TINYKIT_DATA=folder python benchmarks/narrow.py`, {compiler}, -O3.
+Everything is **emulated** (nano33ble), no physical board.
 
 One layer a network, int8 in and out, random weights over all values, outputs not clamped; the arena has room for the buffers.
 Instructions of the layer with requantisation and all loops, and the ratio to the same layer with int8 weights. Ternary: -1, 0, 1.
@@ -35,6 +42,8 @@ Four levels: -3, -1, 1, 3. Elements that differ from the reference executor, all
 """
 LIMITS = {"4 bits": 1.12, "ternary": 0.75, "four levels": 0.85}
 """Of a convolution's ratio."""
+OTHER_LIMIT = 1.10
+"""Of a depthwise or dense layer's ratio, whatever its weights."""
 
 
 def _uniform(low: int, high: int) -> Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]:
@@ -62,6 +71,15 @@ _PACKED_HEAD = """
 The same with packed inputs and outputs, of 4 or 2 bits each; the ratio is to int8 throughout.
 
 | layer | int8 | 4, weights of 4 bits | ratio | 4, ternary | ratio | 2, ternary | ratio |
+|---|---|---|---|---|---|---|---|
+"""
+NETWORKS = ("kws_ref_model_int8", "ic_pretrainedResnet_int8")
+NETWORK_LIMITS = {"4 bits": 1.10, "ternary": 1.0, "four levels": 1.0}
+_NETWORK_HEAD = """
+Whole networks, int8 activations, all weights rounded from the shipped 8 bits to fewer (which says nothing of accuracy). Limits: 4 bits
+1.10, 2 bits 1.00.
+
+| network | int8 | 4 bits | ratio | ternary | ratio | four levels | ratio |
 |---|---|---|---|---|---|---|---|
 """
 Shape = tuple[int, int, int]
@@ -110,15 +128,91 @@ def layer(kind: str, shape: Shape, out: int, window: int, weights: Weights, bits
     return graph
 
 
-def measure(graph: ir.Graph) -> tuple[int, int, int, int]:
-    """(instructions of the layer, its MACs, differing elements, elements)."""
-    from tinykit.boards.pipeline import compile_graph, layer_table
+def compiled(graph: ir.Graph) -> "Compiled":
+    """The network, built and compared on the emulated board."""
+    from tinykit.boards.pipeline import compile_graph
     from tinykit.boards.table import board
 
     with tempfile.TemporaryDirectory() as out:
-        compiled = compile_graph(graph, board("nano33ble"), Path(out), toolchain="gcc", samples=SAMPLES, seed=SEED)
-        row = layer_table(compiled)[0]
-    return int(row["instructions"]), int(row["macs"]), compiled.verification.mismatches, compiled.verification.elements
+        return compile_graph(graph, board("nano33ble"), Path(out), toolchain="gcc", samples=SAMPLES, seed=SEED)
+
+
+def measure(graph: ir.Graph) -> tuple[int, int, int, int]:
+    """(instructions of the layer, its MACs, differing elements, elements)."""
+    from tinykit.boards.pipeline import layer_table
+
+    made = compiled(graph)
+    row = layer_table(made)[0]
+    return int(row["instructions"]), int(row["macs"]), made.verification.mismatches, made.verification.elements
+
+
+def rounded(graph: ir.Graph, name: str) -> ir.Graph:
+    """A network of int8 weights with those of one of KINDS in their place, scales, biases and multipliers changed accordingly."""
+    if name == "int8":
+        return graph
+    result = graph.copy()
+    for op in result.ops:
+        if not isinstance(op, ir.Weighted):
+            continue
+        x, y = result.tensors[op.inputs[0]], result.tensors[op.output]
+        depthwise = isinstance(op, ir.DepthwiseConv2D)
+        flat = op.weights.reshape(-1, op.weights.shape[-1]).T if depthwise else op.weights.reshape(len(op.weights), -1)
+        values, unit = _coarse(flat.astype(np.float64), name)
+        op.weights = (values.T if depthwise else values).reshape(op.weights.shape).astype(np.int8)
+        op.weight_bits = KINDS[name].bits
+        op.weight_scale = (np.broadcast_to(op.weight_scale, len(op.bias)) * unit).astype(np.float32)
+        op.bias = np.round(op.bias / unit).astype(np.int32)
+        op.multiplier, op.shift = build.weight_multipliers(x, op.weight_scale, y, len(op.bias))
+    result.validate()
+    return result
+
+
+def _coarse(weights: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [out, taps] on few levels, and what a level stands for, a channel: 7 levels to the largest weight, the threshold and the mean
+    of ternary weight networks (arXiv:1605.04711), or half a standard deviation."""
+    size = np.abs(weights)
+    if name == "4 bits":
+        unit = size.max(axis=1) / 7
+    elif name == "ternary":
+        kept = size > 0.7 * size.mean(axis=1, keepdims=True)
+        unit = (size * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
+        return np.sign(weights) * kept, np.where(unit > 0, unit, 1.0)
+    else:
+        unit = np.sqrt((weights**2).mean(axis=1)) / 2
+    unit = np.where(unit > 0, unit, 1.0)
+    levels = weights / unit[:, None]
+    return (np.round(levels) if name == "4 bits" else 2 * np.clip(np.floor(levels / 2), -2, 1) + 1), unit
+
+
+def networks(data: Path) -> tuple[list[str], list[str], int, int]:
+    """(lines of the table, limits that are missed, differing elements, elements)."""
+    from tinykit.compile import read_model
+
+    rows, missed, wrong, elements = [], [], 0, 0
+    for network in NETWORKS:
+        graph = read_model(data / "reference_models" / f"{network}.tflite").deployed
+        counts: dict[str, int] = {}
+        for name in KINDS:
+            made = compiled(rounded(graph, name))
+            counts[name] = made.verification.run.instructions
+            wrong, elements = wrong + made.verification.mismatches, elements + made.verification.elements
+        cells, over = _ratios(counts, NETWORK_LIMITS)
+        missed += [f"{network}: {text}" for text in over]
+        whole = f"{counts['int8']:,}"
+        rows.append(f"| {' | '.join([network, whole, *cells])} |")
+        print(rows[-1], flush=True)
+    return rows, missed, wrong, elements
+
+
+def _ratios(counts: Mapping[str, int], limits: Mapping[str, float]) -> tuple[list[str], list[str]]:
+    """(cells: instructions and their ratio to int8, for each kind of narrow weights; the limits that are missed, in words)."""
+    cells, missed = [], []
+    for name in list(KINDS)[1:]:
+        ratio = counts[name] / counts["int8"]
+        cells += [f"{counts[name]:,}", f"{ratio:.2f}"]
+        if ratio > limits.get(name, ratio):
+            missed.append(f"{name} {ratio:.3f}, limit {limits[name]}")
+    return cells, missed
 
 
 def main() -> None:
@@ -128,12 +222,10 @@ def main() -> None:
     for kind, shape, out, window in LAYERS:
         found = {name: measure(layer(kind, shape, out, window, weights)) for name, weights in KINDS.items()}
         title = f"{kind} {window}x{window}, {'x'.join(map(str, shape))} -> {out}"
-        cells = [title, f"{found['int8'][1]:,}", f"{found['int8'][0]:,}"]
-        for name in list(KINDS)[1:]:
-            ratio = found[name][0] / found["int8"][0]
-            cells += [f"{found[name][0]:,}", f"{ratio:.2f}"]
-            if kind == "conv2d" and ratio > LIMITS[name]:
-                missed.append(f"{title}: {name} {ratio:.3f}, limit {LIMITS[name]}")
+        counts = {name: count for name, (count, *_) in found.items()}
+        cells, over = _ratios(counts, LIMITS if kind == "conv2d" else dict.fromkeys(LIMITS, OTHER_LIMIT))
+        cells = [title, f"{found['int8'][1]:,}", f"{counts['int8']:,}", *cells]
+        missed += [f"{title}: {text}" for text in over]
         wrong += sum(f[2] for f in found.values())
         elements += sum(f[3] for f in found.values())
         rows.append(f"| {' | '.join(cells)} |")
@@ -149,11 +241,21 @@ def main() -> None:
             wrong, elements = wrong + differ, elements + compared
         packed.append(f"| {' | '.join(cells)} |")
         print(packed[-1], flush=True)
+    data = os.environ.get("TINYKIT_DATA")
+    whole_networks = ["| not measured: TINYKIT_DATA is not set | | | | | | | |"]
+    if data:
+        whole_networks, over, differ, compared = networks(Path(data))
+        missed, wrong, elements = missed + over, wrong + differ, elements + compared
     day = datetime.date.today().isoformat()
     head = _HEAD.format(day=day, seed=SEED, compiler=choose("gcc").version, wrong=wrong, elements=elements)
     limits = ", ".join(f"{name} {limit:.2f}" for name, limit in LIMITS.items())
-    text = "\nLimits of convolutions: " + limits + ". " + ("Missed: " + "; ".join(missed) if missed else "None is missed.") + "\n"
-    (HERE / "narrow.md").write_text(head + "\n".join(rows) + "\n" + text + _PACKED_HEAD + "\n".join(packed) + "\n", encoding="utf-8")
+    text = (
+        f"\nLimits of convolutions: {limits}; of other layers {OTHER_LIMIT:.2f}. "
+        + ("Missed: " + "; ".join(missed) if missed else "None is missed.")
+        + "\n"
+    )
+    parts = [head, *rows, text, _NETWORK_HEAD.rstrip("\n"), *whole_networks, _PACKED_HEAD.rstrip("\n"), *packed]
+    (HERE / "narrow.md").write_text("\n".join(part.rstrip("\n") for part in parts) + "\n", encoding="utf-8")
     print(text)
     sys.exit(bool(wrong or missed))
 
