@@ -49,7 +49,8 @@ CALLS = {
 def library(tmp_path_factory) -> ctypes.CDLL:
     """All helpers."""
     folder = tmp_path_factory.mktemp("helpers")
-    text = "#include <stdint.h>\n#include <string.h>\n#define TK_KERNEL static\n#define TK_INLINE static inline __attribute__((unused))\n"
+    text = "#include <stdint.h>\n#include <string.h>\n#define TK_KERNEL static __attribute__((unused))\n"
+    text += "#define TK_INLINE static inline __attribute__((unused))\n"
     text += "\n".join(HELPERS.values())
     text += "\nint32_t use_clamp(int32_t v);\nint32_t use_clamp(int32_t v) { return tk_clamp(v, 0, 1); }\n"
     text += _TABLES

@@ -13,6 +13,7 @@ from tinykit.boards.table import board
 from tinykit.engine.generate import build_engine
 from tinykit.engine.kernels import narrow_pairs
 from tinykit.engine.memory import random_samples
+from tinykit.engine.select import Preference
 from tinykit.graph import ir
 from tinykit.graph.plan.replay import replay_graph
 
@@ -171,7 +172,7 @@ def test_higher_channels_stay_within_their_bits(most, monkeypatch, tally) -> Non
 @pytest.mark.parametrize("kind", ["levels", "odd"])
 def test_both_channels_are_taken_out_of_long_columns(kind, toolchain, monkeypatch, tally, tmp_path) -> None:
     """Where the higher channel leaves its bits before the end."""
-    monkeypatch.setattr("tinykit.engine.select.SPARE", 30_000)
+    monkeypatch.setattr(Preference, "limit", lambda self, portable: portable + 30_000)
     graph = narrowed(random_conv(5, 1400, 5, (2, 3), (1, 1), padding=(0, 0, 0, 0), zeros=(0, 3)), kind)
     graph.ops[0].shift -= 7  # outputs that are not clamped
     assert "wide" in routine(graph)

@@ -19,12 +19,17 @@ from tinykit.boards.serial_harness import BoardStream, Device
 from tinykit.boards.table import board
 from tinykit.engine.estimate import STACK_BYTES, ram_estimate
 from tinykit.engine.generate import build_engine
+from tinykit.engine.goal import SIZE
 from tinykit.engine.kernels.narrow import WeightFormat, blocks
 from tinykit.engine.lower import plan_problem
 from tinykit.engine.memory import outputs_of, pack, pack_codes, random_samples, unpack
+from tinykit.engine.select import Preference
 from tinykit.errors import ModelError
 from tinykit.graph import costs, ir, reference
 from tinykit.graph.simplify import simplify
+
+PORTABLE = Preference(dataclasses.replace(SIZE, flash_per_ram=None))
+"""Weights in flash as they are, nothing in the scratch."""
 
 
 @settings(max_examples=200, deadline=None)
@@ -148,19 +153,13 @@ def test_flash_and_ram_are_counted_packed() -> None:
     sizes = {}
     for bits in (8, 4, 2):
         graph = chain(bits, bits, bits)
-        engine = build_engine(graph)
+        engine = build_engine(graph, preference=PORTABLE)
         sizes[bits] = engine.weight_bytes
         packed = sum(costs.op_weight_bytes(op).weights for op in graph.ops)
         weighted = [op for op in graph.ops if isinstance(op, ir.Weighted)]
         begun = sum(3 + len(op.bias) * isinstance(op, ir.DepthwiseConv2D) for op in weighted)
-        if bits == 8:  # fast kernels: channels with their constants, in pairs or fours; four taps at a time
-            begun = sum(
-                (len(op.bias) + 3) * (op.weights[..., 0].size if isinstance(op, ir.DepthwiseConv2D) else op.weights[0].size + 3)
-                for op in weighted
-            )
-            begun += sum(40 * len(op.bias) for op in weighted) - sum(op.weights.size for op in weighted)
         assert packed <= engine.weight_bytes <= packed + begun  # left-over channels and depthwise ones begin at a byte
-        assert ram_estimate(graph) == engine.plan.arena_bytes + STACK_BYTES
+        assert ram_estimate(graph) == build_engine(graph).plan.arena_bytes + STACK_BYTES
         assert engine.plan.arena_bytes >= max(t.nbytes for t in graph.activations())
         assert sum(call.flash for call in engine.calls) >= engine.weight_bytes
     assert sizes[4] <= sizes[8] / 2 + 16 and sizes[2] <= sizes[8] / 4 + 24
@@ -176,7 +175,7 @@ def test_the_ledger_counts_packed_bytes() -> None:
 
 
 def test_equal_networks_of_fewer_bits_need_less_memory_at_every_step() -> None:
-    arenas = [build_engine(chain(bits, 8, bits)).plan.arena_bytes for bits in (8, 4, 2)]
+    arenas = [build_engine(chain(bits, 8, bits), preference=PORTABLE).plan.arena_bytes for bits in (8, 4, 2)]
     assert arenas[0] > 1.8 * arenas[1] and arenas[1] > 1.6 * arenas[2]
 
 
@@ -242,7 +241,7 @@ def test_weights_that_are_in_a_book(values) -> None:
     net.dense(net.input((len(values),)), 1, bits=2)
     net.graph.ops[0].weights[0] = values
     assert pack_codes(np.array([1, 2, 3]), 2) == b"\x39"
-    assert build_engine(net.done()).weight_bytes == -(-len(values) // 4)
+    assert build_engine(net.done(), preference=PORTABLE).weight_bytes == -(-len(values) // 4)
 
 
 def test_the_simplifier_leaves_weights_that_have_no_zero() -> None:

@@ -24,5 +24,5 @@ class Goal:
 
 SPEED = Goal("speed", True, None, None)
 BALANCED = Goal("balanced", True, 1000, 4)  # boards have four times as much flash as RAM, or more
-SIZE = Goal("size", False, 0, 0)
+SIZE = Goal("size", False, 0, 4)
 GOALS = {goal.name: goal for goal in (SPEED, BALANCED, SIZE)}
