@@ -9,9 +9,12 @@ endif()
 set(lite ${TFLM_ROOT}/tensorflow/lite)
 file(GLOB tflm_sources
   ${lite}/micro/*.cc ${lite}/micro/arena_allocator/*.cc ${lite}/micro/memory_planner/*.cc ${lite}/micro/tflite_bridge/*.cc
-  ${lite}/micro/kernels/*.cc ${lite}/core/api/*.cc ${lite}/core/c/*.cc ${lite}/kernels/*.cc ${lite}/kernels/internal/*.cc
+  ${lite}/micro/kernels/*.cc
+  # What TFLM shares with TensorFlow Lite: first in TensorFlow's own folders, in newer sources below micro/.
+  ${lite}/core/api/*.cc ${lite}/core/c/*.cc ${lite}/kernels/*.cc ${lite}/kernels/internal/*.cc
   ${lite}/kernels/internal/reference/*.cc ${lite}/schema/*.cc
-  ${TFLM_ROOT}/tensorflow/compiler/mlir/lite/core/api/*.cc ${TFLM_ROOT}/tensorflow/compiler/mlir/lite/schema/*.cc)
+  ${TFLM_ROOT}/tensorflow/compiler/mlir/lite/core/api/*.cc ${TFLM_ROOT}/tensorflow/compiler/mlir/lite/schema/*.cc
+  ${lite}/micro/c/*.cc ${lite}/micro/schema/*.cc ${lite}/micro/kernels/internal/*.cc ${lite}/micro/kernels/internal/reference/*.cc)
 list(FILTER tflm_sources EXCLUDE REGEX "(_test.*|test_helper.*|fake_.*|mock_.*|hexdump.*|recording_.*|ethosu|.*_benchmark)\\.cc$")
 
 add_library(tflm STATIC ${tflm_sources})

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tensorflow/lite/micro/schema/schema_generated.h"
+
 enum TfLiteStatus { kTfLiteOk = 0, kTfLiteError = 1 };
 
 union TfLitePtrUnion {
@@ -17,10 +19,6 @@ struct TfLiteTensor {
 };
 
 namespace tflite {
-
-struct Model {
-    uint32_t version() const { return 3; }
-};
 
 class MicroOpResolver {
 public:
