@@ -43,7 +43,7 @@ def test_an_impossible_budget_ends_with_the_reason(tmp_path):
 
 
 def test_a_budget_that_code_breaks_ends_with_the_reason(tmp_path):
-    done = tinykit(tmp_path, "--set", "budget.flash=7kB", "--set", "steps.train.epochs=1")
+    done = tinykit(tmp_path, "--set", "budget.flash=6500", "--set", "steps.train.epochs=1")
     assert done.returncode == 3
     assert "no choice of bits fits" in done.stderr and "flash" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "runs/digits/model.tflite").exists()
