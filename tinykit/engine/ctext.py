@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -35,3 +36,17 @@ def float_literal(value: float) -> str:
 def comment(text: str) -> str:
     """Text from a model's file that is safe inside a C comment: printable ASCII, no comment marks, at most 100 characters."""
     return re.sub(r"[^ -~]|/\*|\*/|\\", "?", text)[:100]
+
+
+def filled(text: str, values: Mapping[str, object]) -> str:
+    """Each @name@ replaced by its value, one name after the other."""
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", str(value))
+    return text
+
+
+def inserted(text: str, name: str, part: str) -> str:
+    """Replaces each line `@name@` by lines with its indentation."""
+    return re.sub(
+        rf"^( *)@{re.escape(name)}@\n", lambda m: indent(part, m[1], lambda line: line.strip() != "" and line[0] != "#"), text, flags=re.M
+    )

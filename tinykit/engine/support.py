@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tinykit.engine import dsp, fast_helpers
+from tinykit.engine.ctext import filled
 
 # Accumulators are unsigned: sums wrap modulo 2^32 by definition of C, so that a folded bias may pass outside int32 on the way.
 _SCALE = """\
@@ -196,9 +197,7 @@ def _packed(text: str, bits: int) -> str:
     """A helper for elements of `bits` bits."""
     each = 8 // bits
     values = {"BITS": bits, "LOG": each.bit_length() - 1, "LAST": each - 1, "MASK": (1 << bits) - 1, "TOP": 32 - bits}
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", str(value))
-    return text
+    return filled(text, values)
 
 
 HELPERS: dict[str, str] = {

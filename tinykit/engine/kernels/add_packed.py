@@ -10,6 +10,7 @@ from functools import partial
 
 from tinykit.engine import access, plane
 from tinykit.engine.call import Argument, Call, Function, Place, Variant
+from tinykit.engine.ctext import filled
 from tinykit.engine.kernels.common import IN, OUT, integers
 from tinykit.engine.memory import is_packed
 from tinykit.engine.packing import width_tag
@@ -115,7 +116,5 @@ def _text(a: ir.Tensor, b: ir.Tensor, y: ir.Tensor, clamp: tuple[int, int], shif
         stores = "".join(f"        out[i + {k}] = (int8_t)a{k};\n" for k in range(_GROUP))
     put = f"tk_put{y.bits}(out, i + k, code);" if is_packed(y) else "out[i + k] = (int8_t)code;"
     gets = [f"tk_get{t.bits}({name}, i + k)" if is_packed(t) else f"{name}[i + k]" for name, t in (("a", a), ("b", b))]
-    text = _BODY
-    for mark, part in {"LOADS": loads, "SUMS": sums, "STORES": stores, "PUT": put, "GET_A": gets[0], "GET_B": gets[1]}.items():
-        text = text.replace(f"@{mark}@", part)
+    text = filled(_BODY, {"LOADS": loads, "SUMS": sums, "STORES": stores, "PUT": put, "GET_A": gets[0], "GET_B": gets[1]})
     return text, tuple(dict.fromkeys(support))

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tinykit.engine.call import Routine
+from tinykit.engine.ctext import filled
 from tinykit.engine.kernels.widen import Layout
 
 BLOCK = Routine(
@@ -103,9 +104,10 @@ class Clamp:
         """Twice a sum to an output: sign and what is added (shifted to the left already) go into the product. Overwrites lr."""
         return f"add lr, {added}, {r}, asr #31; smmlar {r}, {r}, {multiplier}, lr; asr {r}, {r}, {shift}; {self.after(r)}"
 
-    def filled(self, text: str) -> str:
-        """@MIN@ and @MAX@ of a twin replaced."""
-        return text.replace("@MIN@", str(self.act_min)).replace("@MAX@", str(self.act_max))
+    @property
+    def values(self) -> dict[str, object]:
+        """Of a twin's marks."""
+        return {"MIN": self.act_min, "MAX": self.act_max}
 
 
 @dataclass(frozen=True)
@@ -230,14 +232,11 @@ class Block:
     # ------------------------------------------------------------ the twin
 
     def _twin(self) -> str:
-        return (
-            self.clamp.filled(_TWIN)
-            .replace("@NAME@", self.name)
-            .replace("@PIXELS@", str(self.pixels))
-            .replace("@OTHER0@", "tk_sxtb16_ror8(w0)" if self.split else "w0")
-            .replace("@OTHER1@", "tk_sxtb16_ror8(w1)" if self.split else "w1")
-            .replace("@B@", _SPLIT if self.split else _JOINT)
-        )
+        values = {
+            "NAME": self.name, "PIXELS": self.pixels, "B": _SPLIT if self.split else _JOINT,
+            "OTHER0": "tk_sxtb16_ror8(w0)" if self.split else "w0", "OTHER1": "tk_sxtb16_ror8(w1)" if self.split else "w1",
+        }  # fmt: skip
+        return filled(_TWIN, self.clamp.values | values)
 
 
 _JOINT = """\

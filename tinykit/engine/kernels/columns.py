@@ -14,8 +14,9 @@ import numpy as np
 
 from tinykit.engine.access import element_bits
 from tinykit.engine.call import Argument, PadRow
+from tinykit.engine.ctext import filled
 from tinykit.engine.kernels.narrow import pad_row
-from tinykit.engine.kernels.widen import Layout, filled
+from tinykit.engine.kernels.widen import Layout
 from tinykit.graph import ir
 from tinykit.graph.windows import kernel_of
 

@@ -16,12 +16,12 @@ channels the last place has weights of 1, else before the blocks. Blocks go from
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from tinykit.engine.ctext import filled
 from tinykit.engine.kernels.narrow import WeightFormat
 from tinykit.graph import ir
 
@@ -235,7 +235,7 @@ def twin(made: Chunk) -> str:
     if made.turned:
         bits = made.form.bits
         parts = {"EACH": 8 // bits, "TURN": 2 * bits, "MASK": (1 << bits) - 1, "TOP": 16 - bits}
-        return re.sub("@([A-Z]+)@", lambda found: str(parts[found[1]]), _TWIN_TURNED)
+        return filled(_TWIN_TURNED, parts)
     upper, lower = ("word >> 8", "(word >> 8 & 15)") if made.apart else ("word", "(word & 4095)")
     return _TWIN_4.replace("@UPPER@", upper).replace("@LOWER@", lower)
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, Place, Table, Variant
+from tinykit.engine.ctext import filled, inserted
 from tinykit.engine.kernels import dense_chunks, fast_dense
 from tinykit.engine.kernels.common import IN, OUT, integers
-from tinykit.engine.kernels.depthwise_plane import inserted
 from tinykit.engine.kernels.narrow import weight_format
 from tinykit.engine.memory import is_packed, last_mask
 from tinykit.engine.packing import store, width_tag
@@ -156,8 +156,7 @@ def _text(op: ir.FullyConnected, x: ir.Tensor, y: ir.Tensor, made: dense_chunks.
         text = inserted(text, f"OUTPUT {n}", (store(y, "out", channel, value) if is_packed(y) else f"out[{channel}] = {value};") + "\n")
     element = f"tk_get{x.bits}(x, k)" if is_packed(x) else "x[k]"
     parts = {"CHUNK": made.size, "BYTES": made.x_bytes, "WORDS": made.words, "INPUT": element, "FROM": source, "COUNT": count}
-    for name, part in parts.items():
-        text = text.replace(f"@{name}@", str(part))
+    text = filled(text, parts)
     support = ["tk_dsp", *adding, *(["tk_rolled"] if whole and rest else [])]
     support += [f"tk_put{y.bits}"] * is_packed(y) + [f"tk_get{x.bits}"] * is_packed(x)
     return text.replace("EACH", str(32 // x.bits)), tuple(support)

@@ -8,10 +8,8 @@ row that is in the plane by then.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from textwrap import indent
 
 import numpy as np
 
@@ -289,10 +287,3 @@ GATHER_SUPPORT = {
     1: ("tk_store16",),
 }
 BODY_SUPPORT = ("tk_pkhbt", "tk_store32", "tk_rolled", "tk_copy_words")
-
-
-def inserted(text: str, name: str, part: str) -> str:
-    """Replaces each line `@name@` by lines with its indentation."""
-    return re.sub(
-        rf"^( *)@{re.escape(name)}@\n", lambda m: indent(part, m[1], lambda line: line.strip() != "" and line[0] != "#"), text, flags=re.M
-    )

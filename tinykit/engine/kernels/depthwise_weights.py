@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinykit.engine.call import Routine
+from tinykit.engine.ctext import filled
 from tinykit.engine.kernels.depthwise_plane import Layer
 from tinykit.engine.kernels.narrow import WeightFormat
 from tinykit.engine.memory import pack_codes
@@ -87,9 +88,7 @@ SLACK = 7
 def widening(form: WeightFormat) -> Routine:
     """The C function that makes bytes of a channel's packed weights: (to, from, bytes)."""
     name, mask = f"tk_widen{_tag(form)}", 4 * {4: "0f", 2: "03"}[form.bits]
-    text = _WIDEN
-    for mark, part in {"NAME": name, "EACH": 8 // form.bits, "BITS": form.bits, "FORM": _tag(form), "MASK": mask}.items():
-        text = text.replace(f"@{mark}@", str(part))
+    text = filled(_WIDEN, {"NAME": name, "EACH": 8 // form.bits, "BITS": form.bits, "FORM": _tag(form), "MASK": mask})
     return Routine(name, text, ("tk_load32", f"tk_signed{_tag(form)}"))
 
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from tinykit.engine import access, plane
 from tinykit.engine.call import Argument, Call, Function, Variant
+from tinykit.engine.ctext import filled
 from tinykit.engine.kernels import add_packed
 from tinykit.engine.kernels.common import IN, OUT, integers, operand
 from tinykit.engine.memory import is_packed
@@ -68,7 +69,4 @@ def _text(saturate: str, full: bool, reverse: bool) -> str:
         parts[f"STEP_{step}"] = "" if reverse else f"a += {step}, b += {step}, out += {step}"
     # backwards from the end by the number that is left: a pointer must not be stepped before its array
     parts |= {str(i): f"n - {i + 1}" if reverse else str(i) for i in range(4)}
-    text = _BODY
-    for name, part in parts.items():
-        text = text.replace(f"@{name}@", part)
-    return text.replace(", )", ")")
+    return filled(_BODY, parts).replace(", )", ")")

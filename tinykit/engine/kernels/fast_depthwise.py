@@ -14,6 +14,7 @@ from __future__ import annotations
 from functools import partial
 
 from tinykit.engine.call import Argument, Call, Function, Place, Table, Variant
+from tinykit.engine.ctext import filled, inserted
 from tinykit.engine.kernels import depthwise_plane
 from tinykit.engine.kernels import fast_depthwise_asm as asm
 from tinykit.engine.kernels.common import IN, OUT, integers
@@ -25,7 +26,6 @@ from tinykit.engine.kernels.depthwise_plane import (
     Scaling,
     Window,
     bands,
-    inserted,
     rates,
     room_of,
 )  # fmt: skip
@@ -163,8 +163,7 @@ def _text(layer: Layer) -> tuple[str, tuple[str, ...]]:
     text = inserted(inserted(inserted(text, "ASM", assembly), "WIDEN", _WIDEN), "TWIN", _TWIN)
     text = inserted(text, "FINISH", _TWICE if scale.shift is None else _LINE)
     text = text.replace("STEP", "1" if packed else "channels").replace("LINE", "PITCH" if packed else "line")
-    for name, value in {"WIDTH": "channels", "SHIFT": scale.shift, "LOW": clamp[0], "HIGH": clamp[1]}.items():
-        text = text.replace(f"@{name}@", str(value))
+    text = filled(text, {"WIDTH": "channels", "SHIFT": scale.shift, "LOW": clamp[0], "HIGH": clamp[1]})
     return text, tuple(dict.fromkeys((*twin, *decoding, *moving, *BODY_SUPPORT)))
 
 

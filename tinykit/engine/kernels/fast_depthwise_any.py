@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 
 from tinykit.engine.call import Argument, Call, Function, Place, Table, Variant
+from tinykit.engine.ctext import inserted
 from tinykit.engine.kernels import depthwise_plane
 from tinykit.engine.kernels.common import IN, OUT, integers
 from tinykit.engine.kernels.depthwise_plane import (
@@ -27,7 +28,6 @@ from tinykit.engine.kernels.depthwise_plane import (
     Scaling,
     Window,
     bands,
-    inserted,
     rates,
     room_of,
 )  # fmt: skip

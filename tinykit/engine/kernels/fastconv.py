@@ -12,12 +12,13 @@ from functools import partial
 
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, Name, Place, Routine, Table, Variant
+from tinykit.engine.ctext import filled
 from tinykit.engine.kernels import blocks, columns, narrow_pairs, pairs
 from tinykit.engine.kernels.common import IN, OUT, integers
 from tinykit.engine.kernels.lane_blocks import LaneBlock
 from tinykit.engine.kernels.narrow import weight_format
 from tinykit.engine.kernels.nibble_blocks import NibbleBlock
-from tinykit.engine.kernels.widen import Layout, filled
+from tinykit.engine.kernels.widen import Layout
 from tinykit.engine.memory import is_packed
 from tinykit.engine.requant import code_base
 from tinykit.graph import ir

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tinykit.engine.call import Routine
+from tinykit.engine.ctext import filled
 from tinykit.engine.kernels.blocks import Clamp, definition
 from tinykit.engine.kernels.widen import Layout
 
@@ -103,10 +104,7 @@ class LaneBlock:
             "SPLIT": int(self.split), "BASED": int(self.based), "WIDE": int(self.wide), "ODD": int(self.odd),
             "LOW": "(int32_t)(s[p] << 18) >> 18" if self.signed else "(int32_t)(s[p] & 0x3fff)",
         }  # fmt: skip
-        twin = self.clamp.filled(_TWIN)
-        for name, value in values.items():
-            twin = twin.replace(f"@{name}@", str(value))
-        return definition(self.name, self._assembly(), twin)
+        return definition(self.name, self._assembly(), filled(_TWIN, self.clamp.values | values))
 
     # r0 inputs, r1 pairs, r2 r3 r9 r10 input, r4.. sums, r8 mask, r11 weights, r12 lr lanes.
     # On the stack: what has been taken out of A', of B; then second, third, out, fourth, x, mask, x_end, entry.

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tinykit.engine.call import Routine
+from tinykit.engine.ctext import filled
 from tinykit.engine.kernels.blocks import Clamp, definition
 from tinykit.engine.kernels.widen import Layout
 
@@ -65,7 +66,7 @@ class NibbleBlock:
 
     def routine(self) -> Routine:
         """The definition."""
-        twin = self.clamp.filled(_TWIN).replace("@NAME@", self.name).replace("@PIXELS@", str(self.pixels))
+        twin = filled(_TWIN, self.clamp.values | {"NAME": self.name, "PIXELS": self.pixels})
         return definition(self.name, self._assembly(), twin)
 
     # r0 inputs, r1 pairs, r2 r3 r10 input, r4.. sums A', r7.. sums S or B, r11 weights, r12 extracted weights.

@@ -7,7 +7,8 @@ reads: an output at row i and column x needs nothing left of column x or above r
 
 from __future__ import annotations
 
-from tinykit.engine.kernels.depthwise_plane import GATHER, GATHER_SUPPORT, Layer, inserted
+from tinykit.engine.ctext import filled, inserted
+from tinykit.engine.kernels.depthwise_plane import GATHER, GATHER_SUPPORT, Layer
 from tinykit.engine.memory import is_packed
 
 # ---------------------------------------------------------------- both
@@ -79,9 +80,7 @@ def gather(layer: Layer) -> tuple[str, tuple[str, ...]]:
     text = _GATHER
     for name, part in parts.items():
         text = inserted(text, name, part)
-    for name, part in {"STEP": step, "FIRST": loads[0], "SECOND": loads[1], "SHIFT": shift, "BITS": str(bits)}.items():
-        text = text.replace(f"@{name}@", part)
-    return text, support
+    return filled(text, {"STEP": step, "FIRST": loads[0], "SECOND": loads[1], "SHIFT": shift, "BITS": bits}), support
 
 
 # ---------------------------------------------------------------- results

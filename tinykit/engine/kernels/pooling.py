@@ -12,6 +12,7 @@ import numpy as np
 
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function
+from tinykit.engine.ctext import filled
 from tinykit.engine.kernels.common import (
     IN,
     OUT,
@@ -130,9 +131,7 @@ def _each(text: str, mark: str, make: str) -> str:
 def _pool_text(average: bool, words: bool) -> str:
     four = _POOL_FOUR
     if words:
-        four = _POOL_WORDS.replace("@FOUR@", four)
-        for name, part in (_WORD_SUMS if average else _WORD_LARGEST).items():
-            four = four.replace(f"@{name}@", part)
+        four = filled(_POOL_WORDS.replace("@FOUR@", four), _WORD_SUMS if average else _WORD_LARGEST)
     pool = _POOL.replace("@FOUR@", four)
     if average:
         text = _each(pool.replace("@COUNT@", _COUNT), "@", "{0} += {1};")

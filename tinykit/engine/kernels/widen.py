@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tinykit.engine.call import Routine
+from tinykit.engine.ctext import filled
 
 _WIDEN = """\
 /* Bytes as quads of int16, each in the order 0, 2, 1, 3, @SAYS@. Gives the place of the next. */
@@ -158,10 +158,3 @@ class Layout:
             "TOTAL_P": ", uint32_t *total", "TOTAL_A": ", total", "SUM_V": ", sum = *total", "SUM_O": ', "+r"(sum)',
             "SUM_I": ' "r"(0x10001)', "SUM_S": "    *total = sum;\n",
         }  # fmt: skip
-
-
-def filled(text: str, values: Mapping[str, str]) -> str:
-    """Each @name@ replaced."""
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", value)
-    return text
