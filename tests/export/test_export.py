@@ -145,14 +145,13 @@ def test_golden_reads_back(tmp_path, dtype):
     data = golden_npz(x, y, input_quantization=(0.1, -128), output_quantization=(1 / 256, -128), model_sha256="ab" * 32)
     assert data == golden_npz(x.copy(), y, input_quantization=(0.1, -128), output_quantization=(1 / 256, -128), model_sha256="ab" * 32)
     (tmp_path / "golden.npz").write_bytes(data)
-    for source in (data, tmp_path / "golden.npz"):
-        golden = read_golden(source)
-        assert golden.input.dtype == dtype
-        np.testing.assert_array_equal(golden.input, x)
-        np.testing.assert_array_equal(golden.output, y)
-        assert golden.input_quantization == (0.1, -128)
-        assert golden.output_quantization == (1 / 256, -128)
-        assert golden.model_sha256 == "ab" * 32
+    golden = read_golden(tmp_path / "golden.npz")
+    assert golden.input.dtype == dtype
+    np.testing.assert_array_equal(golden.input, x)
+    np.testing.assert_array_equal(golden.output, y)
+    assert golden.input_quantization == (0.1, -128)
+    assert golden.output_quantization == (1 / 256, -128)
+    assert golden.model_sha256 == "ab" * 32
     with np.load(io.BytesIO(data)) as archive:
         np.testing.assert_array_equal(archive["output"], y)
 
@@ -178,19 +177,34 @@ def test_golden_refuses_what_no_board_could_check(x, y):
         golden_npz(np.asarray(x), np.asarray(y))
 
 
+def _npz(**arrays):
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
 def test_damaged_golden_is_reported_and_never_unpickled(tmp_path):
     good = golden_npz(np.zeros((4, 50), np.int8), np.zeros((4, 1), np.int8))
     damaged = bytearray(good)
     damaged[120:160] = bytes(40)
-    pickled = io.BytesIO()
-    np.savez(pickled, input=np.array([{}], dtype=object))
-    for data in (b"", b"hello", good[:200], bytes(damaged), pickled.getvalue()):
-        with pytest.raises(ModelError, match="golden.npz"):
-            read_golden(data)
-    with pytest.raises(ModelError, match="lacks output"):
-        stream = io.BytesIO()
-        np.savez(stream, input=np.zeros(3))
-        read_golden(stream.getvalue())
+    arrays = dict(np.load(io.BytesIO(good)))
+    path = tmp_path / "golden.npz"
+    for data in (
+        b"",
+        b"hello",
+        good[:200],
+        bytes(damaged),
+        _npz(input=np.array([{}], dtype=object)),
+        _npz(**arrays | {"input_quantization": np.zeros(3)}),
+        _npz(**arrays | {"input_quantization": np.array(["a", "b"])}),
+        _npz(**arrays | {"model_sha256": np.array([200], np.uint8)}),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ModelError, match=re.escape(str(path))):
+            read_golden(path)
+    path.write_bytes(_npz(input=np.zeros(3)))
+    with pytest.raises(ModelError, match="'output' is missing"):
+        read_golden(path)
     with pytest.raises(ModelError, match="absent.npz"):
         read_golden(tmp_path / "absent.npz")
 

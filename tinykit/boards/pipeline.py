@@ -15,7 +15,7 @@ from tinykit.boards.firmware import Build, build_firmware
 from tinykit.boards.image import Image
 from tinykit.boards.linker import STACK_BYTES
 from tinykit.boards.monitor import Monitor, build_monitor, monitor_json
-from tinykit.boards.profiling import CallProfile, StackOverflow
+from tinykit.boards.profiling import CallProfile, with_enough_stack
 from tinykit.boards.table import Board, Budget
 from tinykit.boards.toolchain import Toolchain, check_optimize, choose
 from tinykit.boards.verify import Verification, verify
@@ -246,18 +246,15 @@ def _build_and_verify(
     engine: Engine, board: Board, out: Path, vectors: Samples, tools: Toolchain, level: str,
     log: Callable[[str], None], progress: Callable[[int, int], None],
 ) -> tuple[Build, Verification]:  # fmt: skip
-    """Links with more and more stack until it is enough, or too much for the board: a large window keeps a pointer a tap there."""
-    stack, sources = STACK_BYTES, firmware_sources(engine, vectors)
-    while True:
+    """Links with as much stack as the network needs."""
+    sources = firmware_sources(engine, vectors)
+
+    def attempt(stack: int) -> tuple[Build, Verification]:
         build = build_firmware(sources, board, out, toolchain=tools, target="bare", optimize=level, stack_bytes=stack)
         log(f"linked: {build.compiler}: flash {format_size(build.sizes.total)}")
-        try:
-            return build, verify(EmulatedBoard(board, Image.load(build.elf)), engine, vectors, progress)
-        except StackOverflow:
-            if board.ram_bytes is None or stack + STACK_BYTES >= board.ram_bytes:
-                raise
-            stack += STACK_BYTES
-            log(f"the stack overflowed; {stack:,} bytes are reserved for it now")
+        return build, verify(EmulatedBoard(board, Image.load(build.elf)), engine, vectors, progress)
+
+    return with_enough_stack(attempt, board, log)
 
 
 def layer_table(compiled: Compiled) -> list[dict[str, Any]]:

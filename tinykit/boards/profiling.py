@@ -13,13 +13,18 @@ In the cycles of any such stretch, the two of the jump to its first instruction 
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from unicorn.arm_const import UC_ARM_REG_LR, UC_ARM_REG_R0
 
 from tinykit.boards.counting import Snapshot
 from tinykit.boards.cycles import Decoder, Instruction, bracket_m7
 from tinykit.boards.emulator import MOST_INSTRUCTIONS, EmulatedBoard
+from tinykit.boards.linker import STACK_BYTES
 from tinykit.boards.memory import BoardFault
+from tinykit.boards.table import Board
+
+Found = TypeVar("Found")
 
 M7_NOTE = "bracket of a Cortex-M7 without wait states, not validated on any board"
 
@@ -203,6 +208,25 @@ def profile_calls(
         if after_call is not None:
             after_call(number)
     return result
+
+
+def with_enough_stack(attempt: Callable[[int], Found], board: Board, log: Callable[[str], None] = lambda text: None) -> Found:
+    """What `attempt` gives with the least reserve of stack, in bytes and in steps of STACK_BYTES, that does not overflow.
+
+    A large window keeps a pointer a tap on the stack, so that no reserve is enough for every network.
+
+    Raises:
+        StackOverflow: no reserve that the board has room for is enough.
+    """
+    stack = STACK_BYTES
+    while True:
+        try:
+            return attempt(stack)
+        except StackOverflow:
+            if board.ram_bytes is None or stack + STACK_BYTES >= board.ram_bytes:
+                raise
+            stack += STACK_BYTES
+            log(f"the stack overflowed; {stack:,} bytes are reserved for it now")
 
 
 def run_inference(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinykit.errors import ModelError
+from tinykit.data.files import read_npz
+from tinykit.errors import DataError, ModelError
 
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the earliest that ZIP can say
 _DTYPES = ("int8", "uint8", "int16", "int32", "float32")
@@ -71,34 +72,31 @@ def golden_npz(
     return stream.getvalue()
 
 
-def read_golden(source: Path | bytes) -> Golden:
-    """Reads what `golden_npz` made, from a file or from its bytes.
+def read_golden(path: Path) -> Golden:
+    """Reads a file that `golden_npz` made.
 
     Raises:
         ModelError: the file cannot be read, is damaged, or lacks an array; says which.
     """
-    where = "golden.npz" if isinstance(source, bytes) else str(source)
-    arrays: dict[str, np.ndarray] = {}
     try:
-        with np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False) as archive:
-            missing = [name for name in _ARRAYS if name not in archive]
-            if not missing:
-                arrays = {name: archive[name] for name in _ARRAYS}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{where}: cannot be read as golden samples: {error}; run the recipe again to make it") from error
-    if missing:
-        raise ModelError(f"{where}: lacks {', '.join(missing)}; run the recipe again to make it")
-    return Golden(
-        arrays["input"],
-        arrays["output"],
-        _pair(arrays["input_quantization"]),
-        _pair(arrays["output_quantization"]),
-        arrays["model_sha256"].tobytes().decode("ascii"),
-    )
+        arrays = read_npz(path, _ARRAYS)
+    except DataError as error:
+        raise ModelError(f"{error}; golden samples are made by running the recipe again") from error
+    try:
+        return Golden(
+            arrays["input"],
+            arrays["output"],
+            _pair(arrays["input_quantization"]),
+            _pair(arrays["output_quantization"]),
+            arrays["model_sha256"].tobytes().decode("ascii"),
+        )
+    except ValueError as error:
+        raise ModelError(f"{path}: holds no golden samples: {error}; they are made by running the recipe again") from error
 
 
 def _pair(values: np.ndarray) -> tuple[float, int]:
-    return float(values[0]), int(values[1])
+    scale, zero_point = values  # raises ValueError unless two
+    return float(scale), int(zero_point)
 
 
 def _npy(array: np.ndarray) -> bytes:

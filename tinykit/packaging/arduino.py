@@ -1,13 +1,11 @@
 """An Arduino library with example sketches."""
 
 from tinykit.packaging.live import live_sketches, live_sources
-from tinykit.packaging.package import Package
+from tinykit.packaging.package import APPS, Package
 from tinykit.packaging.tflm import ARDUINO_LIBRARY
 
-SKETCHES = {"SerialInfer": "apps/serial_infer.jinja", "SelfTest": "apps/self_test.jinja"}
-"""Example -> template. The same text is C99 and C++14: the other targets compile it as C."""
-
-_HEADERS = {"SerialInfer": ("tk_text.h",), "SelfTest": ("tk_text.h", "tk_stack.h")}
+SKETCHES = {"SerialInfer": "serial_infer", "SelfTest": "self_test"}
+"""Example -> the program that it is elsewhere."""
 
 
 def files(package: Package) -> dict[str, str | bytes]:
@@ -31,10 +29,10 @@ def files(package: Package) -> dict[str, str | bytes]:
 def sketches(package: Package) -> dict[str, str | bytes]:
     """The example sketches, each a folder that compiles on its own beside the library."""
     found: dict[str, str | bytes] = {}
-    for sketch, template in SKETCHES.items():
-        found[f"{sketch}/{sketch}.ino"] = package.render(template)
+    for sketch, app in SKETCHES.items():
+        found[f"{sketch}/{sketch}.ino"] = package.render(f"apps/{app}.jinja")
         found[f"{sketch}/tk_port.h"] = package.plain("arduino/tk_port.h")
-        found |= {f"{sketch}/{header}": package.plain(f"apps/{header}") for header in _HEADERS[sketch]}
+        found |= {f"{sketch}/{header}": package.plain(f"apps/{header}") for header in APPS[app]}
     return found | live_sketches(package)
 
 

@@ -3,8 +3,7 @@
 from tinykit.boards.firmware import board_header
 from tinykit.boards.linker import STACK_BYTES, layout, linker_script
 from tinykit.boards.toolchain import Toolchain
-from tinykit.packaging.arduino import SKETCHES
-from tinykit.packaging.package import APPS, Package
+from tinykit.packaging.package import Package
 
 
 def files(package: Package) -> dict[str, str | bytes]:
@@ -18,8 +17,7 @@ def files(package: Package) -> dict[str, str | bytes]:
         "README.md": package.render("cmake/README.md.jinja", tflm_root="" if package.tflm is None else " -DTFLM_ROOT=FOLDER"),
     }
     found |= {f"src/{path}": text for path, text in package.library_files().items()}
-    found |= {f"apps/{app}.c": package.render(SKETCHES[sketch]) for app, sketch in APPS.items()}
-    found |= {f"apps/{header}": package.plain(f"apps/{header}") for header in ("tk_text.h", "tk_stack.h")}
+    found |= {f"apps/{path}": text for path, text in package.app_files(".c").items()}
     found |= {f"host/{name}": package.plain(f"host/{name}") for name in ("main.c", "tk_port.h")}
     if package.tflm is None:
         found |= {f"zephyr/{path}": text for path, text in _zephyr_files(package).items()}

@@ -1,7 +1,6 @@
 """A project for Mbed, of the community edition's layout and that of Mbed OS 6."""
 
-from tinykit.packaging.arduino import SKETCHES
-from tinykit.packaging.package import APPS, Package
+from tinykit.packaging.package import Package
 
 
 def files(package: Package) -> dict[str, str | bytes]:
@@ -19,5 +18,4 @@ def files(package: Package) -> dict[str, str | bytes]:
         "apps/tk_port.h": package.plain("mbed/tk_port.h"),
     }
     found |= {f"src/{path}": text for path, text in package.library_files().items()}
-    found |= {f"apps/{app}.cpp": package.render(SKETCHES[sketch]) for app, sketch in APPS.items()}
-    return found | {f"apps/{header}": package.plain(f"apps/{header}") for header in ("tk_text.h", "tk_stack.h")}
+    return found | {f"apps/{path}": text for path, text in package.app_files(".cpp").items()}

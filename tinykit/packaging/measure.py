@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from tinykit.boards.emulator import EmulatedBoard
-from tinykit.boards.firmware import build_firmware
+from tinykit.boards.firmware import Build, build_firmware
 from tinykit.boards.image import Image
-from tinykit.boards.linker import STACK_BYTES
 from tinykit.boards.pipeline import LEVELS
-from tinykit.boards.profiling import StackOverflow, run_inference
+from tinykit.boards.profiling import run_inference, with_enough_stack
 from tinykit.boards.table import Board
 from tinykit.boards.toolchain import choose
 from tinykit.engine.selftest import selftest_header, selftest_source
@@ -57,25 +56,15 @@ def measure(network: Network, board: Board, reserve: str) -> Measured:
         BudgetError: it does not fit.
         ParityError: the emulated board answers another byte.
     """
-    tools, stack = choose(), STACK_BYTES
+    tools, sources = choose(), _sources(network)
+    level = LEVELS["balanced"][tools.name]
     with tempfile.TemporaryDirectory(prefix="tinykit-deploy-") as folder:
-        while True:
-            build = build_firmware(
-                _sources(network),
-                board,
-                Path(folder),
-                toolchain=tools,
-                target=reserve,
-                optimize=LEVELS["balanced"][tools.name],
-                stack_bytes=stack,
-            )
-            try:
-                used, instructions = _run(network, EmulatedBoard(board, Image.load(build.elf)))
-                break
-            except StackOverflow:
-                if board.ram_bytes is None or stack + STACK_BYTES >= board.ram_bytes:
-                    raise
-                stack += STACK_BYTES
+
+        def attempt(stack: int) -> tuple[Build, int, int]:
+            build = build_firmware(sources, board, Path(folder), toolchain=tools, target=reserve, optimize=level, stack_bytes=stack)
+            return build, *_run(network, EmulatedBoard(board, Image.load(build.elf)))
+
+        build, used, instructions = with_enough_stack(attempt, board)
     sizes = build.sizes
     return Measured(sizes.total, sizes.arena, sizes.static, used, instructions, len(network.vectors), build.compiler, build.flags[-1])
 

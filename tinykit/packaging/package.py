@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -18,8 +19,8 @@ from tinykit.packaging.names import library_name
 from tinykit.packaging.network import Network
 from tinykit.packaging.tflm import TflmModel
 
-APPS = {"serial_infer": "SerialInfer", "self_test": "SelfTest"}
-"""Program -> the sketch that it is elsewhere."""
+APPS = {"serial_infer": ("tk_text.h",), "self_test": ("tk_text.h", "tk_stack.h")}
+"""Program, named as its template apps/<program>.jinja -> headers that it includes. Its text is C99 and C++14."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,16 @@ class Package:
 
     def render(self, template: str, **more: Any) -> str:
         """A file of firmware_template, filled in. A placeholder that nobody fills is an error, never an empty text."""
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(template_folder().parent),
-            undefined=jinja2.StrictUndefined,
-            keep_trailing_newline=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        return environment.get_template(template).render(self.values() | more)
+        return _environment().get_template(template).render(self.values() | more)
 
     def plain(self, path: str) -> str:
         """A file of firmware_template as it is."""
         return (template_folder().parent / path).read_text(encoding="utf-8")
+
+    def app_files(self, suffix: str) -> dict[str, str]:
+        """The programs beside each other, as projects for more than Arduino keep them, and the headers that they include."""
+        found = {f"{app}{suffix}": self.render(f"apps/{app}.jinja") for app in APPS}
+        return found | {header: self.plain(f"apps/{header}") for headers in APPS.values() for header in headers}
 
     def library_files(self) -> dict[str, str | bytes]:
         """The sources of the library: the network, its golden vectors, and the header that includes both."""
@@ -119,6 +118,17 @@ class Package:
             names = ",\n    ".join(c_string(label) for label in self.network.labels)
             parts.append(f"const char *const {name}_labels[{len(self.network.labels)}] = {{\n    {names},\n}};\n")
         return "\n".join(parts)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template_folder().parent),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def c_string(text: str) -> str:

@@ -2,8 +2,7 @@
 
 import tinykit
 from tinykit.boards.table import board, firmware_boards
-from tinykit.packaging.arduino import SKETCHES
-from tinykit.packaging.package import APPS, Package, as_json
+from tinykit.packaging.package import Package, as_json
 from tinykit.packaging.tflm import ARDUINO_LIBRARY
 
 
@@ -22,8 +21,7 @@ def files(package: Package) -> dict[str, str | bytes]:
         f"{library}/library.json": as_json(library_json(package)),
     }
     found |= {f"{library}/src/{path}": text for path, text in package.library_files().items()}
-    found |= {f"src/{app}.cpp": package.render(SKETCHES[sketch]) for app, sketch in APPS.items()}
-    return found | {f"src/{header}": package.plain(f"apps/{header}") for header in ("tk_text.h", "tk_stack.h")}
+    return found | {f"src/{path}": text for path, text in package.app_files(".cpp").items()}
 
 
 def _needed(package: Package) -> str | None:
