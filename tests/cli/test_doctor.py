@@ -1,12 +1,12 @@
 """python -m tinykit.doctor: says what is missing with the command that mends it, also where nearly everything is."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hiding import hiding
 
 from tinykit import doctor
 from tinykit.health import check, packages, tools
@@ -14,30 +14,14 @@ from tinykit.health.check import Check
 from tinykit.health.packages import Requirement, package_check, requirements, satisfies
 
 ROOT = Path(__file__).parents[2]
-HIDES = """\
-import importlib.machinery, os
-
-_hidden, _find = os.environ["HIDDEN"].split(","), importlib.machinery.PathFinder.find_spec
-
-
-def find_spec(name, path=None, target=None):
-    return None if name.partition(".")[0] in _hidden else _find(name, path, target)
-
-
-importlib.machinery.PathFinder.find_spec = find_spec
-"""
 
 
 @pytest.fixture
 def examined(tmp_path):
     """examined(hidden modules, arguments...): the doctor in a Python that does not see these modules, with an empty PATH on request."""
-    (tmp_path / "hides").mkdir()
-    (tmp_path / "hides/sitecustomize.py").write_text(HIDES)
 
     def run(hidden: str, *arguments: str, empty_path: bool = False, **variables: str) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'hides'}{os.pathsep}{ROOT}", "HIDDEN": hidden, **variables}
-        if empty_path:
-            environment["PATH"] = str(tmp_path / "hides")
+        environment = hiding(tmp_path / "hides", hidden, tmp_path / "hides" if empty_path else None) | variables
         command = [sys.executable, "-m", "tinykit.doctor", "--quick", *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False, env=environment)
         assert done.stderr == "" and "Traceback" not in done.stdout

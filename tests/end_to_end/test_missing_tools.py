@@ -5,40 +5,21 @@ What is taken away is hidden from Python's import system by a sitecustomize.py, 
 """
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-HIDES = """\
-import importlib.machinery, os
-
-_hidden, _find = os.environ["HIDDEN"].split(","), importlib.machinery.PathFinder.find_spec
-
-
-def find_spec(name, path=None, target=None):
-    return None if name.partition(".")[0] in _hidden else _find(name, path, target)
-
-
-importlib.machinery.PathFinder.find_spec = find_spec
-"""
+from hiding import hiding
 
 
 @pytest.fixture(scope="module")
 def without(tmp_path_factory):
     """without(modules, program, arguments...): runs a program that does not see the modules; with `path` also with another PATH."""
     folder = tmp_path_factory.mktemp("without")
-    (folder / "hides").mkdir()
-    (folder / "hides/sitecustomize.py").write_text(HIDES)
     (folder / "bin").mkdir()
 
     def run(hidden: str, program: str, *arguments: str, empty_path: bool = False) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "PYTHONPATH": f"{folder / 'hides'}{os.pathsep}{ROOT}", "HIDDEN": hidden}
-        if empty_path:
-            environment["PATH"] = str(folder / "bin")
+        environment = hiding(folder / "hides", hidden, folder / "bin" if empty_path else None)
         command = [sys.executable, "-m", f"tinykit.{program}", *arguments]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False, env=environment)
         assert "Traceback" not in done.stderr
