@@ -5,10 +5,11 @@ Examples:
   python -m tinykit.train --config cifar10 --quicktest
   python -m tinykit.train --config cifar10.yaml --workdir runs/small --seed 1 --set steps.train.epochs=5 --set recipe=ptq
   python -m tinykit.train --config digits --set model.path=my_model.keras
+  python -m tinykit.train --config digits --compare int8,ptq,prune_quantize
   python -m tinykit.train --flagfile=job.flags
 
 The same command with the same --workdir resumes. Exit codes: 0 done, 2 bad input, configuration or a workdir in use,
-3 the budget was not met, 4 parity failed, 130 interrupted, 143 ended by SIGTERM.
+3 the budget was not met (with --compare: by no recipe), 4 parity failed, 130 interrupted, 143 ended by SIGTERM.
 """
 
 import json
@@ -16,6 +17,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import app, flags
@@ -35,6 +37,10 @@ flags.DEFINE_string("config", None, "Configuration: a path, or a name in configs
 flags.DEFINE_string("workdir", None, "Run directory. Default: runs/<config's name>, with -quicktest if that is given.")
 flags.DEFINE_integer("seed", None, "Seed of everything random; replaces the configuration's.", lower_bound=0)
 flags.DEFINE_multi_string("set", [], "Replaces one value of the configuration, a.b=value; may be repeated.")
+flags.DEFINE_list(
+    "compare", None, "Recipes, names or files, to run on the configuration and to compare; what they begin with is done once. Not with "
+    "--set recipe. Default workdir: runs/<config's name>-compare."
+)  # fmt: skip
 flags.DEFINE_bool("quicktest", False, "Runs everything in about a minute on a few samples; its numbers are no results.")
 flags.DEFINE_bool("print_schema", False, "Prints the JSON Schema of a configuration, for editors, and ends.")
 
@@ -51,8 +57,8 @@ def _print_schema() -> None:
     print(json.dumps(json_schema(options), indent=2), flush=True)
 
 
-def _config(arguments: Sequence[str]) -> ResolvedConfig:
-    """The configuration that the flags ask for; raises ConfigError with every problem."""
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raises ConfigError with what the command line lacks or has too much."""
     problems = []
     for argument in arguments:
         hint = f"; did you mean --config={argument}?" if argument.endswith((".yaml", ".yml")) and not FLAGS.config else ""
@@ -61,7 +67,6 @@ def _config(arguments: Sequence[str]) -> ResolvedConfig:
         problems.append(f"--config is missing; shipped configurations: {', '.join(available('configs'))}")
     if problems:
         raise ConfigError(problems)
-    return load_config(FLAGS.config, FLAGS["set"].value, seed=FLAGS.seed)
 
 
 def train(
@@ -86,13 +91,29 @@ def train(
         raise BudgetError(f"the budget is not met; see the lines above and {os.path.join(workdir, 'metrics.json')}")
 
 
+def _compare(names: Sequence[str], command: str, stop: StopFlag) -> None:
+    """Runs several recipes. Raises TinykitError where one failed, or where none keeps the budget; everything has been written."""
+    from tinykit.recipe.comparing import compare, conclusion, load_recipes
+
+    configs = load_recipes(FLAGS.config, names, FLAGS["set"].value, FLAGS.seed)
+    first = next(iter(configs.values()))
+    workdir = FLAGS.workdir or os.path.join("runs", f"{first.name}-compare" + ("-quicktest" if FLAGS.quicktest else ""))
+    error = conclusion(compare(configs, Path(workdir), quicktest=FLAGS.quicktest, command=command, stop=stop))
+    if error is not None:
+        raise error
+
+
 def _work(argv: Sequence[str], stop: StopFlag) -> None:
     if FLAGS.print_schema:
         _print_schema()
         return
-    config = _config(argv[1:])
-    workdir = FLAGS.workdir or os.path.join("runs", config.name + ("-quicktest" if FLAGS.quicktest else ""))
+    _check_arguments(argv[1:])
     command = shlex.join(["python", "-m", "tinykit.train", *sys.argv[1:]])
+    if FLAGS.compare is not None:
+        _compare(FLAGS.compare, command, stop)
+        return
+    config = load_config(FLAGS.config, FLAGS["set"].value, seed=FLAGS.seed)
+    workdir = FLAGS.workdir or os.path.join("runs", config.name + ("-quicktest" if FLAGS.quicktest else ""))
     train(config, workdir, quicktest=FLAGS.quicktest, command=command, stop=stop)
 
 

@@ -118,6 +118,9 @@ class FakeServices(Services):
     def prepare(self) -> None:
         pass
 
+    def forget(self) -> None:
+        pass
+
     def seed(self, seed: int) -> None:
         pass
 

@@ -2,7 +2,9 @@
 
 import copy
 import importlib.util
+import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,7 @@ class ResolvedConfig:
         config: the checked content; `recipe` is a list with every option and `steps` is empty.
         steps: what will run, in order.
         notes: what the user should be told, one line each.
+        unused: steps that the command line has options for and the recipe lacks; only where one of several recipes is loaded.
     """
 
     name: str
@@ -50,6 +53,7 @@ class ResolvedConfig:
     config: RunConfig
     steps: tuple[StepSpec, ...]
     notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the schema's order."""
@@ -133,6 +137,7 @@ def load_config(
     overrides: Sequence[str] = (),
     *,
     seed: int | None = None,
+    recipe: str | None = None,
     catalogue: Catalogue | None = None,
 ) -> ResolvedConfig:
     """Reads, overrides, checks and completes a configuration. Imports no TensorFlow.
@@ -141,6 +146,8 @@ def load_config(
         name_or_path: 'digits', 'digits.yaml' or a path; see `find_file`.
         overrides: each 'a.b=value', in order; the last wins.
         seed: replaces the configuration's seed.
+        recipe: one of several recipes that are loaded with the same overrides; replaces the configuration's. Options for steps that only
+            others of them have are passed over.
         catalogue: what names exist; default: this installation's registries.
 
     Raises:
@@ -150,10 +157,13 @@ def load_config(
     document = read_document(file)
     problems: list[str] = []
     overridden = []
-    for flag, text in [*(("--set", text) for text in overrides), *([("--seed", f"seed={seed}")] if seed is not None else [])]:
+    changes = [("--set", text) for text in overrides]
+    changes += [("--seed", f"seed={seed}")] if seed is not None else []
+    changes += [("--compare", f"recipe={json.dumps(recipe)}")] if recipe is not None else []
+    for flag, text in changes:
         with collected(ConfigError, problems):
             overridden.append(apply_override(document, text, flag))
-    resolver = _Resolver(document, file, catalogue or default_catalogue(), problems)
+    resolver = _Resolver(document, file, catalogue or default_catalogue(), problems, one_of_several=recipe is not None)
     resolver.settle_model(overridden)
     return resolver.resolve()
 
@@ -161,12 +171,14 @@ def load_config(
 class _Resolver:
     """Checks one document against the schema and the registries, and collects every problem."""
 
-    def __init__(self, document: Document, file: Path, catalogue: Catalogue, problems: list[str]) -> None:
+    def __init__(self, document: Document, file: Path, catalogue: Catalogue, problems: list[str], one_of_several: bool = False) -> None:
         self.document = document
         self.file = file
         self.catalogue = catalogue
         self.problems = problems
+        self.one_of_several = one_of_several
         self.notes: list[str] = []
+        self.unused: list[str] = []
         self.data: dict[str, Any] = document.data if isinstance(document.data, dict) else {}
 
     def _problem(self, path: tuple[str | int, ...], message: str) -> None:
@@ -219,7 +231,7 @@ class _Resolver:
                 "steps": {},
             }
         )
-        return ResolvedConfig(self.file.stem, str(self.file), complete, tuple(steps), tuple(self.notes))
+        return ResolvedConfig(self.file.stem, str(self.file), complete, tuple(steps), tuple(self.notes), tuple(self.unused))
 
     def _options(self, family: Family, section: str) -> dict[str, Any]:
         """Checks the name and the options of a section; returns all options, defaults filled in."""
@@ -292,11 +304,26 @@ class _Resolver:
         self.problems += [f"{steps[index][1].place(())}: recipe: {message}" for index, message in self.catalogue.order(names)]
         labels = _labels(names)
         result = [self._step(name, label, entry) for (name, entry), label in zip(steps, labels)]
-        allowed = set(labels) | {name for name, _ in steps}
-        for key in self.section("steps"):
-            if key not in allowed and len(steps) == len(recipe):
-                self._problem(("steps", key), f"steps: the recipe has no step {key!r}{nearest(key, allowed)}")
+        if len(steps) == len(recipe):
+            self._superfluous({*labels, *names})
         return result
+
+    def _superfluous(self, allowed: set[str]) -> None:
+        """Options for steps that the recipe lacks: a mistake, unless they were written for another recipe than the one of this run."""
+        place = self.document.place
+        given = place(("recipe",)).startswith("--")  # and so it is not the one that the file's options were written for
+        for key in self.section("steps"):
+            if key in allowed:
+                continue
+            places = [place(("steps", key)), *(where for path, where in self.document.places.items() if path[:2] == ("steps", key))]
+            typed = any(where.startswith("--") for where in places)
+            known = re.sub(r"_\d+$", "", key) in self.catalogue.steps.names()
+            if known and typed and self.one_of_several:
+                self.unused.append(key)
+            elif known and given and not typed:
+                self.notes.append(f"{place(('steps', key))}: options of {key} are not used: the recipe of this run has no such step")
+            else:
+                self._problem(("steps", key), f"steps: the recipe has no step {key!r}{nearest(key, allowed)}")
 
     def _step_entry(self, item: Any, path: tuple[str | int, ...], document: Document) -> tuple[str, Document] | None:
         """(name, options with their places) of one item of a recipe."""

@@ -22,6 +22,7 @@ from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 from tinykit.recipe.merge import merge
 from tinykit.recipe.rundir import RunDir
 from tinykit.recipe.services import Services
+from tinykit.recipe.sharing import adopt
 from tinykit.recipe.step import MetricsLog, StepContext
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def run(
     command: str | None = None,
     services: Services | None = None,
     stop: StopFlag | None = None,
+    others: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Runs a configuration, or resumes it: `python -m tinykit.train` as a function.
 
@@ -73,6 +75,7 @@ def run(
         command: for command.txt; default: this process's command line.
         services: for tests.
         stop: asks the run to end at its next safe point; None: SIGTERM does, while it runs.
+        others: run directories of other recipes; steps that one of them has begun with as this run does are taken from there.
 
     Returns:
         The content of metrics.json. `budget_met` False is not an exception.
@@ -87,10 +90,19 @@ def run(
     line = command if command is not None else shlex.join(sys.orig_argv)
     with nullcontext() if stop else stop_on_sigterm(flag), RunDir(Path(workdir)) as rundir:
         try:
-            return _Run(config, rundir, quicktest, Console(log), services or Services(), flag).run(line)
+            return _Run(config, rundir, quicktest, Console(log), services or Services(), flag, others).run(line)
         except (TinykitError, OSError):
             flag.check()  # SIGTERM for the whole process group ends a compiler too, and that is no error of the sources
             raise
+
+
+def check(config: ResolvedConfig, workdir: str | Path, *, quicktest: bool, command: str, services: Services, stop: StopFlag) -> None:
+    """All that `run` checks before its first step works, without that step; arguments and errors are those of `run`. Prints nothing.
+
+    A directory that was made is taken by the next run, also of another configuration.
+    """
+    with RunDir(Path(workdir)) as rundir:
+        _Run(config, rundir, quicktest, Console(_nothing), services, stop).check(command)
 
 
 class _Run:
@@ -104,6 +116,7 @@ class _Run:
         console: Console,
         services: Services,
         stop: StopFlag,
+        others: Sequence[Path] = (),
     ) -> None:
         self.config = config
         self.rundir = rundir
@@ -111,6 +124,7 @@ class _Run:
         self.console = console
         self.services = services
         self.stop = stop
+        self.others = others
         self.rows: list[ledger.Row] = []
         self.budget = resolve_budget(config)
         self.started = time.monotonic()
@@ -130,6 +144,25 @@ class _Run:
             self.console.line(f"nothing to do: this run is complete (to make its outputs again, delete {again})")
             self.console.line(f"done: {self.rundir.path / 'report.html'}")
             return finished
+        dataset, declared = self._ready()
+        metrics_log = self.services.metrics_log(self.rundir.path)
+        try:
+            return self._work(metrics_log, dataset, declared)
+        finally:
+            metrics_log.close()
+
+    def check(self, command: str) -> None:
+        """What `run` checks before the first step."""
+        self.rundir.begin(self.config, command, self.quicktest)
+        if self.rundir.finished_metrics() is not None:
+            return
+        dataset, declared = self._ready()
+        context = self._context(dataset, self._import(dataset, declared))
+        if not self._restore_rows():
+            self._check_steps(self._first_model(dataset, context.chain), context)
+
+    def _ready(self) -> "tuple[Dataset, Chain]":
+        """The data, and TensorFlow imported, in the order in which problems are told soonest."""
         if any(getattr(self.services.step_class(step.name), "makes_integers", False) for step in self.config.steps):
             self.services.check_tools()
         self.stop.check()
@@ -137,11 +170,7 @@ class _Run:
         self.stop.check()
         self.services.prepare()
         self.stop.check()
-        metrics_log = self.services.metrics_log(self.rundir.path)
-        try:
-            return self._work(metrics_log, dataset, declared)
-        finally:
-            metrics_log.close()
+        return dataset, declared
 
     def _greet(self, remarks: Sequence[str]) -> None:
         run = self.config.config
@@ -161,8 +190,15 @@ class _Run:
             self.console.line(f"note: {note}")
 
     def _work(self, metrics_log: MetricsLog, dataset: "Dataset", declared: "Chain") -> dict[str, Any]:
-        chain = self._import(dataset, declared)
-        context = StepContext(
+        context = self._context(dataset, self._import(dataset, declared))
+        context.write_metrics = metrics_log.write
+        model, float_accuracy = self._steps(context)
+        with atomic.replacing(self.rundir.path / "model.keras") as temporary:
+            self.services.save_step_model(model, temporary)
+        return self._outputs(model, context, float_accuracy)
+
+    def _context(self, dataset: "Dataset", chain: "Chain") -> StepContext:
+        return StepContext(
             dataset=dataset,
             chain=chain,
             config=self.config,
@@ -173,12 +209,7 @@ class _Run:
             log=lambda message: self.console.line(f"  {message}"),
             stop=self.stop,
             show_progress=self.console.progress,
-            write_metrics=metrics_log.write,
         )
-        model, float_accuracy = self._steps(context)
-        with atomic.replacing(self.rundir.path / "model.keras") as temporary:
-            self.services.save_step_model(model, temporary)
-        return self._outputs(model, context, float_accuracy)
 
     def _data(self) -> "tuple[Dataset, Chain]":
         """Loads the data, says what it is, and checks that it is what the run began with."""
@@ -255,6 +286,8 @@ class _Run:
     def _steps(self, context: StepContext) -> "tuple[keras.Model, float | None]":
         """Runs what is not finished; returns the last model and the float model's accuracy."""
         steps = self.config.steps
+        for line in adopt(self.rundir, self.config, self.others, self.quicktest):
+            self.console.line(line)
         done = self._restore_rows()
         if done:
             self.console.line(f"resuming: {', '.join(row.step for row in self.rows)} done before")

@@ -1,5 +1,6 @@
 """What the runner takes from the rest of the package."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,11 @@ class Services:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
+
+    def forget(self) -> None:
+        """Before another run of this process: names of layers are counted from the beginning, as in a process of its own."""
+        if "keras" in sys.modules:
+            sys.modules["keras"].utils.clear_session()
 
     def seed(self, seed: int) -> None:
         """Seeds Python, NumPy and Keras."""

@@ -29,10 +29,10 @@ def render_report(summary: ReportData) -> str:
     Raises:
         ModelError: an entry of `summary.ops` is no method of TFLM's resolver.
     """
-    return _environment().get_template("report.html.jinja").render(_context(summary))
+    return environment().get_template("report.html.jinja").render(_context(summary))
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Templates come from the package, also where it is installed as a wheel; every value is escaped."""
     folder = resources.files("tinykit.report").joinpath("templates")
     return jinja2.Environment(

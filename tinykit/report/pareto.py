@@ -1,0 +1,161 @@
+"""Accuracy against a cost: which points none other beats, and the plot of them, in user units of a box for the template and for a PNG."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from tinykit.report.curves import ticks
+
+WIDTH, HEIGHT = 480, 300
+LEFT, RIGHT, TOP, BOTTOM = 52, 468, 14, 258
+_WIDE, _HIGH = 110, 12  # of a label
+_SCALE = 3  # pixels of the PNG to a unit
+_INK, _SOFT, _LINE, _FRONT, _OTHER = "#1a1f27", "#57606c", "#dde1e7", "#e08a2e", "#4677b0"
+
+
+@dataclass(frozen=True)
+class Point:
+    """Attributes: name; cost: less is better; score: more is better."""
+
+    name: str
+    cost: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Dot:
+    """Attributes: x, y: place; label, at the height `label_y`, of all points at this place; best: on the front; right: the label stands to
+    the right of it; title: for a pointer."""
+
+    x: float
+    y: float
+    label: str
+    label_y: float
+    best: bool
+    right: bool
+    title: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Attributes: title; dots; front: corners of the front's steps; x_ticks, y_ticks: (position, label); x_name, y_name; summary."""
+
+    title: str
+    dots: tuple[Dot, ...]
+    front: tuple[tuple[float, float], ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    x_name: str
+    y_name: str
+    summary: str
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The points that no other one beats, by rising cost: none costs less and scores as much, or costs as much and scores more.
+
+    Equals are all kept.
+    """
+
+    def beaten(point: Point) -> bool:
+        return any(
+            other.cost <= point.cost and other.score >= point.score and (other.cost, other.score) != (point.cost, point.score)
+            for other in points
+        )
+
+    return sorted((point for point in points if not beaten(point)), key=lambda point: (point.cost, point.name))
+
+
+def plot(title: str, x_name: str, y_name: str, points: Sequence[Point]) -> Plot | None:
+    """The geometry; None without points. Scores and costs are shown as they are given."""
+    if not points:
+        return None
+    x_low, x_high = _range([point.cost for point in points])
+    y_low, y_high = _range([point.score for point in points])
+
+    def across(cost: float) -> float:
+        return round(LEFT + (RIGHT - LEFT) * (cost - x_low) / (x_high - x_low), 1)
+
+    def up(score: float) -> float:
+        return round(BOTTOM - (BOTTOM - TOP) * (score - y_low) / (y_high - y_low), 1)
+
+    best = front(points)
+    places: dict[tuple[float, float], list[Point]] = {}
+    for point in points:
+        places.setdefault((across(point.cost), up(point.score)), []).append(point)
+    dots: list[Dot] = []
+    for (x, y), here in sorted(places.items(), key=lambda item: item[0][1]):
+        said = f"{_names(here)}: {x_name} {here[0].cost:g}, {y_name} {here[0].score:g}"
+        right = x < (LEFT + RIGHT) / 2
+        dots.append(Dot(x, y, _names(here), _free(dots, x, y, right), here[0] in best, right, said))
+    corners: list[tuple[float, float]] = []
+    for x, y in dict.fromkeys((across(point.cost), up(point.score)) for point in best):
+        corners += [(x, corners[-1][1])] if corners else []
+        corners.append((x, y))
+    return Plot(
+        title,
+        tuple(dots),
+        tuple(corners),
+        tuple((across(tick), f"{tick:g}") for tick in ticks(x_low, x_high)),
+        tuple((up(tick), f"{tick:g}") for tick in ticks(y_low, y_high)),
+        x_name,
+        y_name,
+        f"{title}; on the front: {_names(best)}; " + "; ".join(dot.title for dot in dots),
+    )
+
+
+def _names(points: Sequence[Point]) -> str:
+    return ", ".join(point.name for point in points)
+
+
+def _free(dots: Sequence[Dot], x: float, y: float, right: bool) -> float:
+    """The height of a dot's label, below those that were placed beside or above it."""
+    height = y - 6
+    for other in dots:  # from the top
+        if other.right == right and abs(other.x - x) < _WIDE and height - other.label_y < _HIGH:
+            height = other.label_y + _HIGH
+    return height
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """What an axis shows: the values with room on both sides."""
+    low, high = min(values), max(values)
+    room = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
+    return low - room, high + room
+
+
+def png(shown: Plot, note: str) -> bytes:
+    """The plot as a PNG of 1440 x 1068 pixels.
+
+    Args:
+        note: lines under the title, such as where the figures come from.
+    """
+    head = 56
+    image = Image.new("RGB", (WIDTH * _SCALE, (HEIGHT + head) * _SCALE), "white")
+    pen = ImageDraw.Draw(image)
+    small, large = ImageFont.load_default(9 * _SCALE), ImageFont.load_default(13 * _SCALE)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return x * _SCALE, (y + head) * _SCALE
+
+    pen.text((LEFT * _SCALE, 6 * _SCALE), shown.title, _INK, large)
+    pen.multiline_text((LEFT * _SCALE, 24 * _SCALE), note, _SOFT, small)
+    for y, label in shown.y_ticks:
+        pen.line([at(LEFT, y), at(RIGHT, y)], _LINE, _SCALE)
+        pen.text(at(LEFT - 6, y), label, _SOFT, small, anchor="rm")
+    for x, label in shown.x_ticks:
+        pen.line([at(x, BOTTOM), at(x, BOTTOM + 4)], _SOFT, _SCALE)
+        pen.text(at(x, BOTTOM + 8), label, _SOFT, small, anchor="mt")
+    pen.text(at((LEFT + RIGHT) / 2, HEIGHT - 6), shown.x_name, _INK, small, anchor="mb")
+    pen.text(at(LEFT, TOP - 2), shown.y_name, _INK, small, anchor="lb")
+    if len(shown.front) > 1:
+        pen.line([at(x, y) for x, y in shown.front], _FRONT, 2 * _SCALE, joint="curve")
+    for dot in shown.dots:
+        x, y = at(dot.x, dot.y)
+        radius = 4.5 * _SCALE
+        pen.ellipse([x - radius, y - radius, x + radius, y + radius], _FRONT if dot.best else _OTHER)
+        pen.text(at(dot.x + (8 if dot.right else -8), dot.label_y), dot.label, _INK, small, anchor="lm" if dot.right else "rm")
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
