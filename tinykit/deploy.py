@@ -4,6 +4,7 @@ Examples:
   python -m tinykit.deploy --workdir runs/digits --target arduino --board nano33ble
   python -m tinykit.deploy --model model.tflite --target cmake --board disco_f746ng --out build/wakeword --name wakeword
   python -m tinykit.deploy --workdir runs/digits --target arduino --engine tflm
+  python -m tinykit.deploy --model kws_ref_model_int8.tflite --target mbed --mlperf kws01
   python -m tinykit.deploy --workdir runs/digits --target arduino --force
 
 The network is linked for the board and answers its golden vectors there, emulated, before anything is written. Files that you edited
@@ -13,6 +14,7 @@ input, 3 it does not fit the board, 4 a byte differs from the reference.
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from absl import flags
@@ -21,6 +23,7 @@ from tinykit.boards.table import DEFAULT_BOARD, firmware_board, firmware_boards
 from tinykit.cli import expect_flags, run_program
 from tinykit.config.catalogue import check_name
 from tinykit.config.sizes import format_size
+from tinykit.engine.mlperf import check_task
 from tinykit.errors import ConfigError
 from tinykit.packaging.folder import Written, write_folder
 from tinykit.packaging.lint import lint_library
@@ -43,6 +46,7 @@ def deploy(
     out: Path | None = None,
     name: str | None = None,
     engine: str = "tinykit",
+    task: str | None = None,
     force: bool = False,
     log: Callable[[str], None] = print,
 ) -> Path:
@@ -54,6 +58,7 @@ def deploy(
         out: default: deploy/<target> in `workdir`, or deploy/<name>/<target> in the current folder.
         name: prefix of the C names; default: the run's or the file's.
         engine: what computes: 'tinykit' (generated C, no dependency), or 'tflm' (TensorFlow Lite Micro).
+        task: MLPerf Tiny task as which the package's monitor answers; None: none.
         force: files that were edited are saved as *.bak and written anew.
 
     Raises:
@@ -68,12 +73,14 @@ def deploy(
     board, kind = firmware_board(board_name), TARGETS[target]
     _check_engine(engine, target)
     network = network_of_run(workdir, name) if workdir is not None else network_of_model(model or Path(), name)
+    if task is not None:
+        check_task(task, network.graph)
     log(f"{network.title}: {network.origin}; symbols begin with {network.name}_")
     measured = measure(network, board, kind.reserve if kind.reserve in board.reserves else "bare")
     vectors = f"{measured.vectors} golden vector{'s' if measured.vectors != 1 else ''}"
     sizes = f"flash {format_size(measured.flash)}, RAM {format_size(measured.ram)}; emulated({board.name})"
     log(f"checked: {vectors}, every output byte right; {sizes}")
-    package = Package(network, board, measured)
+    package = Package(network, board, measured, task=task)
     if engine == "tflm":
         package = _with_tflm(package, kind, log)
     folder = out or (workdir / "deploy" / target if workdir is not None else Path("deploy") / network.name / target)
@@ -101,7 +108,7 @@ def _with_tflm(package: Package, kind: Target, log: Callable[[str], None]) -> Pa
         log(f"tflm: {note}")
     checked = check_on_host(model)
     log(f"tflm: golden vectors: {checked}")
-    return Package(package.network, package.board, package.measured, model, checked)
+    return replace(package, tflm=model, checked=checked)
 
 
 def _check_library(files: Mapping[str, bytes]) -> None:
@@ -129,6 +136,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "Folder of the package. Default: WORKDIR/deploy/TARGET, or deploy/NAME/TARGET.")
     flags.DEFINE_string("name", None, "Prefix of the C names. Default: the run's or the file's name.")
     flags.DEFINE_string("engine", "tinykit", "What computes: tinykit (generated C) or tflm (TensorFlow Lite Micro, which you install).")
+    flags.DEFINE_string("mlperf", None, "MLPerf Tiny task as which the package's monitor answers: kws01, ic01, vww01 or ad01.")
     flags.DEFINE_bool("force", False, "Writes edited files anew; yours are kept as *.bak.")
 
 
@@ -140,7 +148,7 @@ def _work(argv: Sequence[str]) -> None:
 
     deploy(
         FLAGS.target, FLAGS.board, workdir=path(FLAGS.workdir), model=path(FLAGS.model), out=path(FLAGS.out), name=FLAGS.name,
-        engine=FLAGS.engine, force=FLAGS.force, log=lambda line: print(line, flush=True),
+        engine=FLAGS.engine, task=FLAGS.mlperf, force=FLAGS.force, log=lambda line: print(line, flush=True),
     )  # fmt: skip
 
 

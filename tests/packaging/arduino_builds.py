@@ -10,7 +10,11 @@ from tinykit.boards.emulator import EmulatedBoard
 from tinykit.boards.firmware import board_header, template_folder
 from tinykit.boards.image import Image
 from tinykit.boards.linker import layout, linker_script
+from tinykit.boards.serial_harness import BoardStream, Device
 from tinykit.boards.table import board
+from tinykit.export.golden import read_golden
+from tinykit.hardware.measure import Findings, measure
+from tinykit.packaging.network import network_of_run
 
 HERE = Path(__file__).parent
 BOARDS = ("nano33ble", "disco_f746ng")
@@ -74,3 +78,17 @@ class Running:
         """Sends a line; returns the answer."""
         self.board.serial_write(text.encode() + b"\n")
         return self.lines()
+
+
+def monitored(running: Running, workdir: Path) -> Findings:
+    """What the benchmark of real boards finds of a package's monitor: golden vectors, counter, memory."""
+    network = network_of_run(workdir)
+    device = Device(BoardStream(running.board))
+    device.wait_ready()
+    golden = read_golden(workdir / "golden.npz").input
+    found = measure(device, running.board.board.name, network.graph, golden, None, measured=False)
+    assert found.golden.samples == len(golden) and found.mismatches == 0
+    assert found.info.model == "small" and found.info.clock_hz == running.board.board.reset_hz
+    assert found.arena == network.interface.arena_bytes and found.static is None and 0 < found.stack < STACK
+    assert 0 < found.timing.cycles[0] < 1 << 24
+    return found

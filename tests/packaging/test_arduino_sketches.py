@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tinykit.boards.linker import STACK_BYTES
+from tinykit.boards.serial_harness import BoardStream, Device
 from tinykit.deploy import deploy
 from tinykit.packaging.network import network_of_model, network_of_run
 
@@ -85,6 +86,18 @@ def test_self_test_passes_and_measures(package, hardware, workdir, tmp_path):
     outside = running.board.stack_high_water  # of the whole program, by the emulator's own paint
     assert 0 < stack <= outside < STACK_BYTES
     assert running.ask("again")[-1] == "self-test passed: 6 of 6"
+
+
+def test_monitor_answers_the_benchmark_of_real_boards(package, hardware, workdir, tmp_path, tally):
+    name, libraries = package
+    running = builds.Running(
+        name, builds.build_sketch(libraries / "SmallNet/examples/Monitor", libraries, name, hardware, tmp_path / "build")
+    )
+    found = builds.monitored(running, workdir)
+    assert found.stack <= running.board.stack_high_water
+    tally("monitor's sketch vs reference", found.golden.mismatches, found.golden.compared)
+    running.board.write(running.board.image.symbol("small_golden_output").address, b"\x55\xaa")  # the checker can fail
+    assert Device(BoardStream(running.board)).self_test() == 2
 
 
 def test_self_test_fails_on_a_wrong_byte(package, hardware, tmp_path):

@@ -38,6 +38,10 @@ def test_on_this_computer(package, tmp_path, workdir):
     given, _ = network_of_run(workdir).vectors[0]
     talk = subprocess.run([tmp_path / "serial_infer"], input=given.hex() + "\n", capture_output=True, text=True, timeout=60, check=False)
     assert talk.stdout.splitlines()[1].startswith("scores ")
+    said = "x-self%x-cyc%x-info%"
+    talk = subprocess.run([tmp_path / "monitor"], input=said, capture_output=True, text=True, timeout=60, check=False)
+    answers = [line for line in talk.stdout.splitlines() if line.startswith("m-x-")]
+    assert answers == ["m-x-self-[0]", "m-x-cyc-[unknown]", "m-x-info-[small,stored,216,216,4,0]"]
 
 
 def test_on_the_bare_board(package, tmp_path, workdir, tally):
@@ -54,6 +58,8 @@ def test_on_the_bare_board(package, tmp_path, workdir, tally):
     wrong = sum(int(a[1].split()[1]) != max(range(4), key=lambda i, e=e: (e[i] ^ 128, -i)) for a, (_, e) in zip(answers, network.vectors))
     tally("largest score of the CMake program vs reference", wrong, len(answers))
     assert wrong == 0
+    found = builds.monitored(builds.Running(name, tmp_path / "monitor.elf"), workdir)
+    tally("monitor of the CMake package vs reference", found.golden.mismatches, found.golden.compared)
 
 
 def test_as_part_of_another_project(package, tmp_path):

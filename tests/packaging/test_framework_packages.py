@@ -66,6 +66,10 @@ def test_programs_run_on_the_emulated_board(target, name, packages, workdir, tmp
         wrong += running.ask(given.hex())[1] != f"largest {best} {network.labels[best]}"
     tally(f"largest score of the program ({target}) vs reference", wrong, len(network.vectors))
     assert wrong == 0
+    sources, include = sources_of(target, folder, "monitor")
+    running = arduino_builds.Running(name, builds.build(sources, include, name, tmp_path / "monitor"))
+    found = arduino_builds.monitored(running, workdir)
+    tally(f"monitor of the package ({target}) vs reference", found.golden.mismatches, found.golden.compared)
 
 
 def test_platformio_files_say_what_they_should(packages):

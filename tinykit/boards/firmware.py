@@ -25,6 +25,9 @@ from tinykit.errors import ConfigError
 KINDS = {"bench": "firmware", "monitor": "monitor"}
 """Name of each kind's program, without .elf."""
 
+MONITOR_HEADERS = ("monitor.h", "monitor_data.h", "monitor_text.h", "tk_text.h")
+"""Of firmware_template/common: the serial monitor, but for what differs from board to board."""
+
 BAUD = 115200
 STACK_PAINT = 0xA5C35A3C
 
@@ -161,8 +164,8 @@ def _write(folder: Path, sources: Mapping[str, str], board: Board, place: Layout
     names = ["startup.c", "runtime.c", f"{kind}_main.c"]
     headers = ["runtime/string.h"]
     if kind == "monitor" and board.uart is not None:
-        names += ["monitor_data.c", "monitor_text.c", "port.c", f"port_{board.uart.driver}.c"]
-        headers += ["monitor_data.h", "monitor_text.h", "tk_port.h"]
+        names += ["port.c", f"port_{board.uart.driver}.c"]
+        headers += [*MONITOR_HEADERS, "tk_port.h"]
     shared = template_folder()
     for name in (*names, *headers):
         file = folder / "common" / name

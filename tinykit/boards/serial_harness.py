@@ -22,6 +22,7 @@ _MOST_BEFORE = 1 << 16
 """Characters that a device may have sent before it answers the first command."""
 _PATIENCE = 30
 """Times the timeout: what a device that is never silent, and never done either, is given for one answer."""
+_NUMBER, _KNOWN = r"\d{1,10}", r"\d{1,10}|unknown"
 _NAME = 64
 """Characters of a name that are looked at."""
 
@@ -191,26 +192,31 @@ class Device:
 
     def self_test(self) -> int:
         """Runs the self-test vector; bytes of its output that are wrong."""
-        return self._numbers("x-self", 1)[0]
+        return self._number("x-self")
 
     def stack(self) -> int:
         """Bytes of stack used so far, the monitor's own included."""
-        return self._numbers("x-stack", 1)[0]
+        return self._number("x-stack")
 
-    def ram(self) -> tuple[int, int]:
-        """Bytes of static data, the monitor's own included, and of the arena."""
-        static, arena = self._numbers("x-ram", 2)
-        return static, arena
+    def ram(self) -> tuple[int | None, int]:
+        """Bytes of static data, the monitor's own included (None where it cannot tell), and of the arena."""
+        static, arena = self._parts("x-ram", rf"({_KNOWN}),({_NUMBER})")
+        return _known(static), int(arena)
 
-    def cycles(self) -> int:
-        """Core cycles of the last inference, by the device's own counter, modulo 2^32."""
-        return self._numbers("x-cyc", 1)[0]
+    def cycles(self) -> int | None:
+        """Core cycles of the last inference, by the device's own counter, modulo 2^32; None where it has none that is known."""
+        return _known(self._parts("x-cyc", f"({_KNOWN})")[0])
 
-    def _numbers(self, command: str, count: int) -> list[int]:
+    def _number(self, command: str) -> int:
+        return int(self._parts(command, f"({_NUMBER})")[0])
+
+    def _parts(self, command: str, pattern: str) -> tuple[str, ...]:
+        """The groups of what `command` answers."""
         text = self._bracket(command, f"m-{command}-[")
-        if not re.fullmatch(r"\d{1,10}" + r",\d{1,10}" * (count - 1), text, re.ASCII):
-            raise DeviceError(f"{command}: expected {count} number(s), got {one_line(text)!r}")
-        return [int(part) for part in text.split(",")]
+        found = re.fullmatch(pattern, text, re.ASCII)
+        if found is None:
+            raise DeviceError(f"{command}: expected {re.compile(pattern).groups} number(s), got {one_line(text)!r}")
+        return found.groups()
 
     def _bracket(self, command: str, prefix: str) -> str:
         answer = self.command(command)
@@ -271,6 +277,10 @@ class Device:
             self._stream.write(data)
         except OSError as problem:
             raise DeviceError(f"the device is gone, or takes nothing: {one_line(problem)}") from None
+
+
+def _known(text: str) -> int | None:
+    return None if text == "unknown" else int(text)
 
 
 class _Port:

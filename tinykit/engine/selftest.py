@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from tinykit.engine.ctext import array
@@ -31,22 +33,33 @@ def selftest_header(prefix: str, given: bytes, expected: bytes) -> str:
     )
 
 
-def firmware_header(name: str, source: ir.Tensor, result: ir.Tensor, task: str | None = None) -> str:
+def firmware_header(
+    name: str,
+    source: ir.Tensor,
+    result: ir.Tensor,
+    task: str | None = None,
+    headers: Sequence[str] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> str:
     """`tk_model.h`: the names by which the firmware's sources call any network.
 
     Args:
+        name: prefix of the network's symbols.
         source: the first input.
         result: the first output, whose scores the monitor prints as real values.
         task: the MLPerf Tiny task as which the monitor answers, None where it is none.
+        headers: what it includes; default: the engine's and the self-test's.
+        names: more names, name -> what it stands for.
     """
     upper = name.upper()
+    includes = "\n".join(f'#include "{header}"' for header in headers or (f"{name}.h", "tk_selftest.h"))
+    more = "".join(f"#define {known} {real}\n" for known, real in (names or {}).items())
     return f"""\
 /* Made by tinykit: the network that this firmware runs. */
 #ifndef TK_MODEL_H
 #define TK_MODEL_H
 
-#include "{name}.h"
-#include "tk_selftest.h"
+{includes}
 
 #define TK_MODEL_NAME "{name}"
 #define TK_ARENA_SIZE {upper}_ARENA_SIZE
@@ -56,7 +69,7 @@ def firmware_header(name: str, source: ir.Tensor, result: ir.Tensor, task: str |
 #define tk_model_invoke {name}_invoke
 #define tk_model_store {name}_store
 #define tk_model_check {name}_check
-{wire_macros(task, source)}
+{more}{wire_macros(task, source)}
 /* The scores that the monitor prints are (stored - zero) * scale; the scale in units of 2^-24. */
 #define TK_RESULT_ZERO ({result.zero_point})
 #define TK_RESULT_SCALE_Q24 {round(float(np.float32(result.scale)) * (1 << 24))}

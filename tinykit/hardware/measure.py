@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +61,7 @@ class Timing:
     """What the board's own counter says.
 
     Attributes:
-        cycles: of one inference without the copy of its input: each of some runs.
+        cycles: of one inference without the copy of its input: each of some runs; empty where the board has no counter that is known.
         microseconds, inferences: of so many inferences together, by the board's clock; None on an emulated board.
         clock_ratio: the board's seconds by the host's; 1 where the core clock is what the firmware takes it for; None: not looked at.
     """
@@ -83,7 +83,7 @@ class Findings:
         timing: the counter.
         stream: the outputs of the streamed samples, None where none were streamed.
         accuracy: top-1 of them, None where they have no class indices.
-        stack, static, arena: bytes, by the firmware's own account; the monitor's own included.
+        stack, static, arena: bytes, by the firmware's own account; the monitor's own included. `static` is None where it cannot tell.
     """
 
     info: Info
@@ -95,7 +95,7 @@ class Findings:
     stream: Comparison | None
     accuracy: Accuracy | None
     stack: int
-    static: int
+    static: int | None
     arena: int
 
     @property
@@ -207,7 +207,7 @@ def _timing(device: Device, measured: bool) -> Timing:
     device.infer(1, 1)
     cycles = [device.cycles()]
     if not measured:
-        return Timing(tuple(cycles))
+        return Timing(_known(cycles))
     single = device.infer(1, 0).microseconds
     for _ in range(_SINGLE_RUNS - 1):
         device.infer(1, 0)
@@ -219,7 +219,11 @@ def _timing(device: Device, measured: bool) -> Timing:
         total = device.infer(count, 1).microseconds
     finally:
         device.timeout = usual
-    return Timing(tuple(cycles), total, count, _clock_ratio(device))
+    return Timing(_known(cycles), total, count, _clock_ratio(device))
+
+
+def _known(cycles: Sequence[int | None]) -> tuple[int, ...]:
+    return tuple(count for count in cycles if count is not None)
 
 
 def _clock_ratio(device: Device) -> float:

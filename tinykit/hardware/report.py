@@ -31,8 +31,8 @@ def device_report(findings: Findings, board: Board, origin: Provenance, stream: 
         "clock_hz": info.clock_hz,
         "self_test_mismatches": findings.self_test,
         "golden": _comparison(findings.golden),
-        "cycles": int(median(timing.cycles)),
-        "cycles_range": [min(timing.cycles), max(timing.cycles)],
+        "cycles": int(median(timing.cycles)) if timing.cycles else None,
+        "cycles_range": [min(timing.cycles), max(timing.cycles)] if timing.cycles else None,
         "latency_ms": None,
         "inferences_timed": timing.inferences,
         "clock_ratio": None if timing.clock_ratio is None else round(timing.clock_ratio, 4),
@@ -66,7 +66,8 @@ def _sources(board: Board, origin: Provenance) -> dict[str, str]:
 def device_lines(report: Mapping[str, Any]) -> list[str]:
     """The same for a person."""
     origin = report["provenance"]
-    clock = f"{report['clock_hz'] / 1e6:g} MHz"
+    clock = f"{report['clock_hz'] / 1e6:g} MHz" if report["clock_hz"] else "a clock that is not known"
+    cycles = "cycles not known: no counter" if report["cycles"] is None else f"{report['cycles']:,} cycles at {clock}"
     golden = report["golden"]
     lines = [
         f"device: {report['name']} with {report['network']}, answers as {report['answers_as']} [{origin}]",
@@ -74,19 +75,17 @@ def device_lines(report: Mapping[str, Any]) -> list[str]:
         f"self-test: {report['self_test_mismatches']}",
     ]
     if report["latency_ms"] is not None:
-        lines.append(
-            f"latency: {report['latency_ms']:.3f} ms, {report['cycles']:,} cycles at {clock}, "
-            f"over {report['inferences_timed']} inferences [{origin}]"
-        )
+        lines.append(f"latency: {report['latency_ms']:.3f} ms, {cycles}, over {report['inferences_timed']} inferences [{origin}]")
     else:
-        lines.append(f"cycles: {report['cycles']:,} [{report['sources']['cycles']}]; no latency: the board is emulated")
+        lines.append(f"{cycles} [{report['sources']['cycles']}]; no latency: the board is emulated")
     ratio = report["clock_ratio"]
     if ratio is not None and abs(ratio - 1) > CLOCK_TOLERANCE:
         lines.append(
             f"warning: the board's clock runs {ratio:.3f} times as fast as the host's: its core is not at {clock}, the latency is wrong"
         )
     ram = report["ram"]
-    lines.append(f"RAM: arena {ram['arena']:,}, static {ram['static']:,}, stack {ram['stack']:,} B, the monitor's included [{origin}]")
+    static = "not told" if ram["static"] is None else f"{ram['static']:,}"
+    lines.append(f"RAM: arena {ram['arena']:,}, static {static}, stack {ram['stack']:,} B, the monitor's included [{origin}]")
     if report["streamed"] is not None:
         lines.append(_streamed_line(report))
     return lines

@@ -1,10 +1,10 @@
 """An Arduino library with example sketches."""
 
 from tinykit.packaging.live import live_sketches, live_sources
-from tinykit.packaging.package import APPS, Package
+from tinykit.packaging.package import Package
 from tinykit.packaging.tflm import ARDUINO_LIBRARY
 
-SKETCHES = {"SerialInfer": "serial_infer", "SelfTest": "self_test"}
+SKETCHES = {"SerialInfer": "serial_infer", "SelfTest": "self_test", "Monitor": "monitor"}
 """Example -> the program that it is elsewhere."""
 
 
@@ -32,7 +32,7 @@ def sketches(package: Package) -> dict[str, str | bytes]:
     for sketch, app in SKETCHES.items():
         found[f"{sketch}/{sketch}.ino"] = package.render(f"apps/{app}.jinja")
         found[f"{sketch}/tk_port.h"] = package.plain("arduino/tk_port.h")
-        found |= {f"{sketch}/{header}": package.plain(f"apps/{header}") for header in APPS[app]}
+        found |= {f"{sketch}/{header}": text for header, text in package.app_headers(app).items()}
     return found | live_sketches(package)
 
 

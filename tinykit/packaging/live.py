@@ -43,5 +43,5 @@ def _sketch(package: Package, sketch: str, template: str, sensor: str, **values:
         f"{sketch}/{sketch}.ino": package.render(f"apps/{template}.jinja", **values),
         f"{sketch}/{sensor}": package.plain(f"apps/{sensor}"),
         f"{sketch}/tk_port.h": package.plain("arduino/tk_port.h"),
-        f"{sketch}/tk_text.h": package.plain("apps/tk_text.h"),
+        f"{sketch}/tk_text.h": package.plain("common/tk_text.h"),
     }

@@ -15,7 +15,8 @@ from tinykit.boards.pipeline import LEVELS
 from tinykit.boards.profiling import run_inference, with_enough_stack
 from tinykit.boards.table import Board
 from tinykit.boards.toolchain import choose
-from tinykit.engine.selftest import selftest_header, selftest_source
+from tinykit.engine.memory import inputs_of, outputs_of
+from tinykit.engine.selftest import firmware_header, selftest_header, selftest_source
 from tinykit.errors import ParityError
 from tinykit.packaging.network import Network
 
@@ -73,27 +74,10 @@ def _sources(network: Network) -> dict[str, str]:
     given, expected = network.vectors[0]
     return {
         **network.files,
-        "tk_model.h": _model_header(network),
+        "tk_model.h": firmware_header(network.name, inputs_of(network.graph)[0], outputs_of(network.graph)[0]),
         "tk_selftest.h": selftest_header("tk", given, expected),
         "tk_selftest.c": selftest_source("tk", given, expected),
     }
-
-
-def _model_header(network: Network) -> str:
-    """tk_model.h, as far as the bench image needs it."""
-    name, upper = network.name, network.name.upper()
-    return f"""#ifndef TK_MODEL_H
-#define TK_MODEL_H
-#include "{name}.h"
-#include "tk_selftest.h"
-#define TK_ARENA_SIZE {upper}_ARENA_SIZE
-#define TK_INPUT_SIZE {upper}_INPUT_BYTES
-#define TK_OUTPUT_SIZE {upper}_OUTPUT_BYTES
-#define tk_model_load {name}_load
-#define tk_model_invoke {name}_invoke
-#define tk_model_check {name}_check
-#endif
-"""
 
 
 def _run(network: Network, board: EmulatedBoard) -> tuple[int, int]:

@@ -43,6 +43,7 @@ class Network:
         labels: one name a score of the first output, or none.
         graph: the integers that every implementation of it computes.
         origin: in words, with a hash.
+        of_run: it comes from a run, not from a file.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Network:
     labels: tuple[str, ...]
     graph: ir.Graph
     origin: str
+    of_run: bool = False
 
 
 def network_of_model(path: Path, name: str | None = None) -> Network:
@@ -101,7 +103,7 @@ def network_of_run(workdir: Path, name: str | None = None) -> Network:
     note = "; a quicktest, whose accuracy means nothing" if isinstance(metrics, dict) and metrics.get("quicktest") else ""
     return Network(
         wanted, title, interface, files, vectors, _labels(classes, interface), graph,
-        f"the run {workdir.resolve().name}, model sha256 {golden.model_sha256[:16]}{note}",
+        f"the run {workdir.resolve().name}, model sha256 {golden.model_sha256[:16]}{note}", True,
     )  # fmt: skip
 
 

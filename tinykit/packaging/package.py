@@ -11,16 +11,22 @@ import jinja2
 import numpy as np
 
 import tinykit
-from tinykit.boards.firmware import template_folder
+from tinykit.boards.firmware import MONITOR_HEADERS, template_folder
 from tinykit.boards.table import Board
 from tinykit.engine.ctext import array, comment
+from tinykit.engine.memory import inputs_of, outputs_of
+from tinykit.engine.selftest import firmware_header
 from tinykit.packaging.measure import Measured
 from tinykit.packaging.names import library_name
 from tinykit.packaging.network import Network
 from tinykit.packaging.tflm import TflmModel
 
-APPS = {"serial_infer": ("tk_text.h",), "self_test": ("tk_text.h", "tk_stack.h")}
-"""Program, named as its template apps/<program>.jinja -> headers that it includes. Its text is C99 and C++14."""
+APPS = {
+    "serial_infer": ("common/tk_text.h",),
+    "self_test": ("common/tk_text.h", "apps/tk_stack.h"),
+    "monitor": (*(f"common/{name}" for name in MONITOR_HEADERS), "apps/tk_cycles.h", "apps/tk_stack.h"),
+}
+"""Program -> headers that it includes, by their places in firmware_template; its template is apps/<program>.jinja. All is C99 and C++14."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Package:
         measured: what tinykit's engine takes there, and how much of it was checked.
         tflm: the same network for TFLM, where that is to run it; None: tinykit's own engine does.
         checked: what TFLM answered to the golden vectors, in words.
+        task: the MLPerf Tiny task as which the monitor answers, None where it is none.
     """
 
     network: Network
@@ -40,6 +47,7 @@ class Package:
     measured: Measured
     tflm: TflmModel | None = None
     checked: str = ""
+    task: str | None = None
 
     @property
     def sources(self) -> list[str]:
@@ -66,6 +74,7 @@ class Package:
             "title": comment(network.title),
             "library": self.library,
             "origin": comment(network.origin),
+            "bench_source": "--workdir THE_RUN" if network.of_run else "--model THE_FILE.tflite",
             "board": self.board,
             "measured": self.measured,
             "interface": interface,
@@ -88,7 +97,20 @@ class Package:
     def app_files(self, suffix: str) -> dict[str, str]:
         """The programs beside each other, as projects for more than Arduino keep them, and the headers that they include."""
         found = {f"{app}{suffix}": self.render(f"apps/{app}.jinja") for app in APPS}
-        return found | {header: self.plain(f"apps/{header}") for headers in APPS.values() for header in headers}
+        return found | {path: text for app in APPS for path, text in self.app_headers(app).items()}
+
+    def app_headers(self, app: str) -> dict[str, str]:
+        """What a program includes beside tk_port.h and the library."""
+        found = {path.rpartition("/")[2]: self.plain(path) for path in APPS[app]}
+        return found | ({"tk_model.h": self._monitored()} if app == "monitor" else {})
+
+    def _monitored(self) -> str:
+        """The network as the monitor knows it; its self-test is the first golden vector."""
+        network = self.network
+        vector = {"tk_selftest_input": f"{network.name}_golden_input", "tk_selftest_output": f"{network.name}_golden_output"}
+        return firmware_header(
+            network.name, inputs_of(network.graph)[0], outputs_of(network.graph)[0], self.task, (f"{self.library}.h",), vector
+        )
 
     def library_files(self) -> dict[str, str | bytes]:
         """The sources of the library: the network, its golden vectors, and the header that includes both."""
