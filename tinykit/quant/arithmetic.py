@@ -7,6 +7,8 @@ Rounding and requantisation have the gradient of the linear map that they approx
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import tensorflow as tf
 
 
@@ -24,6 +26,8 @@ def straight_through(linear, exact):  # type: ignore[no-untyped-def]
 
 SCALE_BITS = 12
 CHANNEL_SCALE_BITS = 6
+LEFT_SHIFT = 20
+"""Of both operands of ADD and SUB."""
 
 
 def short_scale(scale: tf.Tensor, bits: int = SCALE_BITS) -> tf.Tensor:
@@ -59,25 +63,66 @@ def quantize_multiplier(real: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.where(tiny, tf.zeros_like(m), m), tf.where(tiny, tf.zeros_like(shift), shift)
 
 
+@dataclass(frozen=True)
+class Factors:
+    """A multiplier m * 2^(shift - 31) as the factors of `rescale`, float64, one number or one for each entry of the last axis.
+
+    Attributes:
+        low, high: the lower 16 and the upper 15 bits of m, with the shift where it is to the left.
+        right: the shift to the right, a little more than a power of two.
+    """
+
+    low: tf.Tensor
+    high: tf.Tensor
+    right: tf.Tensor
+
+    @staticmethod
+    def of(m: tf.Tensor, shift: tf.Tensor) -> Factors:
+        """m: float64 with an integer value below 2^31; shift: int64 of the same shape."""
+        zero = tf.zeros_like(shift)
+        left = power_of_two(tf.maximum(shift, zero))
+        m_high = tf.floor(m / 65536.0)
+        right = power_of_two(tf.minimum(shift, zero)) * (1.0 + 2.0**-33)
+        return Factors((m - m_high * 65536.0) * left / 65536.0, m_high * left / 32768.0, right)
+
+    @staticmethod
+    def of_real(real: tf.Tensor) -> Factors:
+        """Of a positive float64 multiplier."""
+        return Factors.of(*quantize_multiplier(real))
+
+    @property
+    def tensors(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """In the order of the arguments of `rescale`."""
+        return self.low, self.high, self.right
+
+
+def rescale(acc: tf.Tensor, low: tf.Tensor, high: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """acc times the multiplier of these `Factors` with TFLM's double rounding, in ten passes over the tensor, or one where a compiler makes
+    one loop of them (`tinykit.quant.loops`).
+
+    The 31-bit multiplier is split in 15 + 16 bits, so that no product needs more than 47 bits; products are exact, so that a compiler may
+    contract a product and a sum. The second rounding is half away from zero: a factor of 1 + 2^-33 moves an exact half over the edge on
+    either side and, as the value has at most 31 bits, nothing else, whether that product is rounded or not.
+    """
+    carried = tf.floor(acc * low + 16384.0)
+    rounded = tf.floor(acc * high + carried / 32768.0)
+    return tf.floor(rounded * right + 0.5)
+
+
 def requantize(acc: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
     """acc * real with TFLM's double rounding: float64 integers in and out, |acc * 2^max(shift, 0)| < 2^31; real broadcasts along the last
     axis."""
-    return multiply_by_quantized_multiplier(acc, *quantize_multiplier(real))
+    return rescale(acc, *Factors.of_real(real).tensors)
 
 
 def multiply_by_quantized_multiplier(acc: tf.Tensor, m: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """acc * m * 2^(shift - 31) with double rounding, in ten passes over the tensor.
+    """acc * m * 2^(shift - 31) with double rounding."""
+    return rescale(acc, *Factors.of(m, shift).tensors)
 
-    The 31-bit multiplier is split in 15 + 16 bits, so that no product needs more than 47 bits. The second rounding is half away from zero:
-    a
-    factor of 1 + 2^-33 moves an exact half over the edge on either side and, as the value has at most 31 bits, nothing else.
-    """
-    zero = tf.zeros_like(shift)
-    left = power_of_two(tf.maximum(shift, zero))
-    m_high = tf.floor(m / 65536.0)
-    low = tf.floor(acc * ((m - m_high * 65536.0) * left / 65536.0) + 16384.0)
-    high = tf.floor(acc * (m_high * left / 32768.0) + low / 32768.0)
-    return tf.floor(high * (power_of_two(tf.minimum(shift, zero)) * (1.0 + 2.0**-33)) + 0.5)
+
+def unity(x: tf.Tensor) -> tf.Tensor:
+    """Ones of the shape of x, which has no zeros, with the gradient of x / stop_gradient(x)."""
+    return straight_through(x / tf.stop_gradient(x), tf.ones_like(x))
 
 
 def to_float64(x: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -10,11 +10,10 @@ import tensorflow as tf
 
 from tinykit.graph import build, ir
 from tinykit.graph.reference import softmax_integers
-from tinykit.quant.arithmetic import requantize, to_float64
-from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, aligned, emit_activated
+from tinykit.quant import loops
+from tinykit.quant.arithmetic import LEFT_SHIFT, Factors, requantize, to_float64
+from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, activation_bounds, aligned, emit_activated
 from tinykit.quant.quantizer import QValue, TensorQuantizer
-
-LEFT_SHIFT = 20
 
 
 class _Binary(QLayer):
@@ -36,14 +35,20 @@ class _Binary(QLayer):
 
 
 class _Additive(_Binary):
+    sign: ClassVar[float]
+
+    def combine(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        return a + b if self.sign > 0 else a - b
+
     def integer(self, inputs: list[QValue], output: TensorQuantizer, training: bool) -> QValue:
         a, b = inputs
-        qa, qb = aligned([a.q, b.q])
-        linear = self.combine(qa * a.scale, qb * b.scale) / output.scale()
-        s1, s2, sy = (to_float64(s) for s in (a.scale, b.scale, output.scale()))
+        scales = (a.scale, b.scale, output.scale())
+        gains = (scales[0] / scales[2], self.sign * scales[1] / scales[2])
+        s1, s2, sy = (to_float64(s) for s in scales)
         twice = 2.0 * tf.maximum(s1, s2)
-        scaled = [requantize(to_float64(q) * 2.0**LEFT_SHIFT, s / twice) for q, s in ((qa, s1), (qb, s2))]
-        return emit_activated(output, self.activation, linear, requantize(self.combine(*scaled), twice / (2.0**LEFT_SHIFT * sy)))
+        factors = (Factors.of_real(s1 / twice), Factors.of_real(s2 / twice), Factors.of_real(twice / (2.0**LEFT_SHIFT * sy)))
+        qa, qb = aligned([a.q, b.q])
+        return QValue(loops.added(qa, qb, gains, self.sign, factors, activation_bounds(output, self.activation)), output)
 
     def limit(self, inputs: list[TensorQuantizer], output: TensorQuantizer) -> None:
         output.at_least(tf.maximum(inputs[0].scale(), inputs[1].scale()) * 2.0 ** (2 - LEFT_SHIFT))
@@ -61,9 +66,7 @@ class QAdd(_Additive):
     """Sum of two tensors."""
 
     kind = "add"
-
-    def combine(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        return a + b
+    sign = 1.0
 
 
 @keras.saving.register_keras_serializable("tinykit")
@@ -71,9 +74,7 @@ class QSub(_Additive):
     """Difference of two tensors."""
 
     kind = "sub"
-
-    def combine(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        return a - b
+    sign = -1.0
 
 
 @keras.saving.register_keras_serializable("tinykit")

@@ -66,16 +66,20 @@ class QLayer(keras.layers.Layer):
         return {**super().get_config(), "input_shapes": self.in_shapes, "output_shape": self.out_shape}
 
 
-def emit_activated(output: TensorQuantizer, activation: str, linear: tf.Tensor, exact: tf.Tensor) -> QValue:
-    """`output.emit` within the bounds of a fused activation. The range of the quantiser alone is no bound where its tensor shares the
-    scale of others (a concatenation of a ReLU and a signed tensor); the same integers as `build.clamp_range`."""
-    value = output.emit(linear, exact)
+def activation_bounds(output: TensorQuantizer, activation: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Float32 scalars: least and largest centred integer behind a fused activation. The range of the quantiser alone is no bound where its
+    tensor shares the scale of others (a concatenation of a ReLU and a signed tensor); the same integers as `build.clamp_range`."""
+    low, high = output.limits()
     if activation == "none":
-        return value
-    q = tf.maximum(value.q, 0.0)
+        return low, high
     if activation == "relu6":
-        q = tf.minimum(q, tf.floor(6.0 / tf.stop_gradient(value.scale) + 0.5))
-    return QValue(q, output)
+        high = tf.minimum(high, tf.floor(6.0 / tf.stop_gradient(output.scale()) + 0.5))
+    return tf.maximum(low, 0.0), high
+
+
+def emit_activated(output: TensorQuantizer, activation: str, linear: tf.Tensor, exact: tf.Tensor) -> QValue:
+    """`output.emit` within the bounds of a fused activation."""
+    return output.emit(linear, exact, activation_bounds(output, activation))
 
 
 def aligned(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:

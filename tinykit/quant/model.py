@@ -59,7 +59,7 @@ class QuantizedModel(keras.Model):
         self, nodes: list[dict], quantizers: list[dict], input_quantizer: int, sample_shape: tuple[int, ...], output: str, **kwargs: Any
     ):
         super().__init__(**{"dtype": "float32", **kwargs})  # whatever the global policy is
-        self.supports_jit = False  # XLA may round otherwise, and has no numpy_function
+        self.supports_jit = False  # XLA may round otherwise, and has no numpy_function; `loops` compiles what is exact under it
         self.specs = nodes
         self.quantizer_specs = quantizers
         self.input_quantizer, self.sample_shape, self.output_node = input_quantizer, tuple(sample_shape), output

@@ -100,14 +100,14 @@ class TensorQuantizer(keras.layers.Layer):
         zero = tf.convert_to_tensor(self.zero_point)
         return self.low - zero, self.high - zero
 
-    def clamp(self, q: tf.Tensor) -> QValue:
-        """Centred integers clamped to the range."""
-        low, high = self.limits()
-        return QValue(tf.clip_by_value(q, low, high), self)
+    def emit(self, linear: tf.Tensor, exact: tf.Tensor, bounds: tuple[tf.Tensor, tf.Tensor] | None = None) -> QValue:
+        """A result: `exact` (float64 integers) forward, the gradient of `linear` (float32, in units of this step) backward, clamped.
 
-    def emit(self, linear: tf.Tensor, exact: tf.Tensor) -> QValue:
-        """A result: `exact` (float64 integers) forward, the gradient of `linear` (float32, in units of this step) backward, clamped."""
-        return self.clamp(straight_through(linear, tf.cast(tf.stop_gradient(exact), tf.float32)))
+        Args:
+            bounds: least and largest centred integer; None: the whole range.
+        """
+        low, high = bounds if bounds is not None else self.limits()
+        return QValue(tf.clip_by_value(straight_through(linear, tf.cast(tf.stop_gradient(exact), tf.float32)), low, high), self)
 
     def to_integers(self, x: tf.Tensor) -> QValue:
         """Real float32 values -> centred integers: floor(x / scale + 1/2) in float64, clamped; the same formula as

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from tinykit.graph import build, ir
-from tinykit.quant.arithmetic import CHANNEL_SCALE_BITS, SCALE_BITS, requantize, round_half_up, short_scale, to_float64
+from tinykit.quant import loops
+from tinykit.quant.arithmetic import CHANNEL_SCALE_BITS, SCALE_BITS, Factors, round_half_up, short_scale, to_float64, unity
 from tinykit.quant.grid import best_weight_steps, weight_grid
-from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, edges, emit_activated, pad_plane, pair
+from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, activation_bounds, edges, pad_plane, pair
 from tinykit.quant.quantizer import LARGEST_STEP, SMALLEST_STEP, QValue, TensorQuantizer
 
 EXACT_FLOAT32 = 1 << 24
@@ -192,16 +193,20 @@ class Weighted(QLayer):
 
     def integer(self, inputs: list[QValue], output: TensorQuantizer, training: bool) -> QValue:
         x, scale = inputs[0], self.weight_scale()
-        w = self.integer_weights(scale)
-        parts = self.partial_sums(x.q, w)
-        total = tf.cast(tf.add_n(parts), tf.float32)
-        exact = tf.add_n([to_float64(p) for p in parts])
+        x_scale, y_scale = x.scale, output.scale()
+        step = x_scale * scale
+        gain = step / y_scale
+        # the gradient of the gain goes through the weights: sum(upstream * acc) over a plane is sum(weights * their gradient), which costs
+        # no pass over the plane
+        one = unity(gain)
+        parts = self.partial_sums(x.q, self.integer_weights(scale) * one)
         if training and self.batch_norm:
-            self._update_statistics(exact * to_float64(x.scale * scale))
-        linear = (total + self.bias() / (x.scale * scale)) * (x.scale * scale / output.scale())
-        multiplier = self.real_multiplier(*(tf.stop_gradient(s) for s in (x.scale, scale, output.scale())))
-        total_exact = exact + self.integer_bias(tf.stop_gradient(x.scale), tf.stop_gradient(scale))
-        return emit_activated(output, self.activation, linear, requantize(total_exact, multiplier))
+            self._update_statistics(parts, step)
+        fixed = [tf.stop_gradient(s) for s in (x_scale, scale, y_scale)]
+        factors = Factors.of_real(self.real_multiplier(*fixed))
+        bias = self.integer_bias(*fixed[:2])
+        bounds = activation_bounds(output, self.activation)
+        return QValue(loops.requantized(parts, self.bias() / step * one, tf.stop_gradient(gain), bias, factors, bounds), output)
 
     def limit(self, inputs: list[TensorQuantizer], output: TensorQuantizer) -> None:
         """A weight step is raised where the bias would not fit in 32 bits and the output would not saturate anyway; the output's step where
@@ -236,14 +241,17 @@ class Weighted(QLayer):
             return [self.accumulate(x, w)]
         return [self.accumulate(x[..., g], w[..., g, :]) for g in groups]
 
-    def _update_statistics(self, folded: tf.Tensor) -> None:
-        """Moves mean and variance towards those of this batch, read off the integer accumulators: dividing the gain out gives the
-        convolution before batch norm at no extra cost. A channel whose gain is almost 0 keeps its statistics: its integers are too few."""
+    def _update_statistics(self, parts: list[tf.Tensor], step: tf.Tensor) -> None:
+        """Moves mean and variance towards those of this batch, read off the integer accumulators, whose unit is `step`: dividing the gain
+        out gives the convolution before batch norm at no extra cost. A channel whose gain is almost 0 keeps its statistics: its integers
+        are too few."""
         alive = tf.abs(self._gain()) >= self._scale_gain()
         gain = tf.cast(self._gain(), tf.float64)
-        mean, variance = tf.nn.moments(folded / tf.where(alive, gain, tf.ones_like(gain)), axes=list(range(len(folded.shape) - 1)))
+        unit = to_float64(step) / tf.where(alive, gain, tf.ones_like(gain))
+        mean, variance = loops.moments(parts)
         rate = (1.0 - self.batch_norm["momentum"]) * self.learns_statistics
-        for variable, batch in ((self.moving_mean, mean + tf.cast(self.b, tf.float64)), (self.moving_variance, variance)):
+        new = (mean * unit + tf.cast(self.b, tf.float64), variance * tf.square(unit))
+        for variable, batch in zip((self.moving_mean, self.moving_variance), new):
             old = tf.convert_to_tensor(variable)
             variable.assign(tf.where(alive, old + rate * (tf.cast(batch, tf.float32) - old), old))
 
