@@ -3,11 +3,12 @@
 from types import SimpleNamespace
 
 import fakes
+import numpy as np
 import pytest
 
 from tinykit.config.loading import load_config
 from tinykit.errors import ConfigError, ModelError
-from tinykit.recipe.claims import CLAIMS, broken, conflicts
+from tinykit.recipe.claims import CLAIMS, Evidence, broken, conflicts
 from tinykit.recipe.ledger import Footprint
 from tinykit.recipe.registry import step_class, step_names
 from tinykit.recipe.runner import run
@@ -59,9 +60,50 @@ def test_the_shipped_recipe_is_in_order():
 
 
 def test_broken_by_hand():
-    small, large, unknown = Footprint(macs=5), Footprint(macs=6), Footprint()
+    small, large, unknown = Evidence(Footprint(macs=5)), Evidence(Footprint(macs=6)), Evidence(Footprint())
     assert broken(("macs",), small, large) == ["6 multiply-accumulates, where 5 were reached"]
     assert broken(("macs",), large, small) == broken(("macs",), small, unknown) == broken((), small, large) == []
+
+
+def evidence(clusters=0, **layers):
+    return Evidence(Footprint(), lambda: {name: np.asarray(values) for name, values in layers.items()}, clusters)
+
+
+def test_zeros_that_are_filled():
+    before = evidence(a=[[0.0, 1.5], [0.0, -2.0]], b=[[0.0, 1.0]])
+    assert broken(("sparsity",), before, evidence(a=[[0, 0], [0, -127]], b=[[0, 5]])) == [], "more zeros are no harm"
+    assert broken(("sparsity",), before, evidence(a=[[1, 3], [0, 4]], b=[[0, 1]])) == ["layer 'a': 1 of 2 weights that were 0 are not"]
+    assert broken(("sparsity",), before, evidence(a=[[0, 1]])) == [
+        "layer 'a' is not there any more, or has another shape",
+        "layer 'b' is not there any more, or has another shape",
+    ]
+
+
+def test_values_that_are_no_longer_shared():
+    tensor, channel = np.arange(12.0).reshape(6, 2) % 3, np.arange(12.0).reshape(6, 2) % 3 + [0, 7]
+    free = np.arange(12.0).reshape(6, 2)
+    before = evidence(3, a=tensor, b=channel, c=free)
+    assert broken(("clusters",), before, evidence(a=-tensor, b=channel * 2, c=free + 1)) == []
+    assert broken(("clusters",), before, evidence(a=channel, b=channel, c=free)) == [
+        "layer 'a': 6 different weights in a tensor, of 3 at most"
+    ]
+    assert broken(("clusters",), before, evidence(a=tensor, b=free, c=free)) == [
+        "layer 'b': 6 different weights in a channel, of 3 at most"
+    ]
+
+
+class Fills(fakes.FakeServices):
+    """Of two weights one is 0 after the first step, and none after the second."""
+
+    def weights(self, model):
+        return {"a": np.array([[0.0 if model.value < 0.5 else 1.0, 2.0]])}
+
+
+def test_weights_are_measured_on_the_model_that_the_promising_step_left(monkeypatch):
+    monkeypatch.setattr(fakes.Train, "promises", ("sparsity",), raising=False)
+    monkeypatch.setattr(fakes.Add, "keeps", ("sparsity",), raising=False)
+    with pytest.raises(ModelError, match="step add: breaks what train had done: layer 'a': 1 of 1 weights that were 0 are not"):
+        run(fakes.config(), "w", services=Fills(), log=lambda line: None)
 
 
 class Grows(fakes.FakeServices):

@@ -14,6 +14,7 @@ from tinykit.quant.allocation.network import Bits
 from tinykit.quant.arithmetic import SCALE_BITS
 from tinykit.quant.equalize import equalize
 from tinykit.quant.fuse import fuse
+from tinykit.quant.kept import NOTHING_KEPT, Kept, Shared, mask_of, shared_of
 from tinykit.quant.model import QuantizedModel
 from tinykit.quant.program import Node, Program
 from tinykit.quant.weighted import Weighted
@@ -145,12 +146,18 @@ def build_quantized(model: Any, input_range: InputRange, batch_norm: str = "froz
     return from_program(fused_program(model, batch_norm, equalized), input_range)
 
 
-def from_program(program: Program, input_range: InputRange, bits: Bits | None = None, codebook: str = "four_levels") -> QuantizedModel:
+def from_program(
+    program: Program, input_range: InputRange, bits: Bits | None = None, codebook: str = "four_levels", kept: Kept = NOTHING_KEPT
+) -> QuantizedModel:
     """Builds the layers of a fused program and hands them their float weights.
 
     Args:
         bits: of each group of activations and each layer's weights, for `tied_program(program)`; None: 8 everywhere.
         codebook: of 2-bit weights, see `weighted.Weighted`.
+        kept: what the integer weights keep of the float ones, for good.
+
+    Raises:
+        ModelError: weights cannot be kept; see `tinykit.quant.kept`.
     """
     tied = tied_program(program, input_range)
     widths = bits.groups if bits is not None else (8,) * len(tied.groups)
@@ -158,11 +165,14 @@ def from_program(program: Program, input_range: InputRange, bits: Bits | None = 
     quantizers = [
         {"bits": width, "signed": g.signed, "fixed": g.fixed, "max_real": g.max_real} for width, g in zip(widths, tied.groups, strict=True)
     ]
-    specs = []
+    specs: list[dict[str, Any]] = []
+    found: list[tuple[np.ndarray | None, Shared | None]] = []
     for n in tied.nodes:
         own: dict[str, Any] = {}
+        found.append((mask_of(n, kept), shared_of(n, kept)) if n.weights is not None else (None, None))
         if n.weights is not None:
-            own = {"input_bits": widths[tied.index[n.inputs[0]]], "weight_bits": next(weights), "codebook": codebook}
+            own = _kept_config(*found[-1])
+            own |= {"input_bits": widths[tied.index[n.inputs[0]]], "weight_bits": next(weights), "codebook": codebook}
         specs.append(
             {
                 "name": n.name,
@@ -175,10 +185,17 @@ def from_program(program: Program, input_range: InputRange, bits: Bits | None = 
             }
         )
     quantized = QuantizedModel(specs, quantizers, tied.index["input"], program.input_shape, program.output, name=f"{program.name}_int")
-    for node, layer in zip(tied.nodes, quantized.nodes):
+    for node, layer, (mask, shared) in zip(tied.nodes, quantized.nodes, found, strict=True):
         if isinstance(layer, Weighted) and node.weights is not None:
-            layer.assign(node.weights["kernel"], node.weights["bias"], node.weights.get("batch_norm"))
+            layer.assign(node.weights["kernel"], node.weights["bias"], node.weights.get("batch_norm"), mask, shared)
     return quantized
+
+
+def _kept_config(mask: np.ndarray | None, shared: Shared | None) -> dict[str, Any]:
+    """Arguments of an integer layer that is to keep a mask and a table; none for what there is not, so that other networks' files stay as
+    they were."""
+    config: dict[str, Any] = {"sparse": True} if mask is not None else {}
+    return config | ({"shared": shared.values.shape} if shared is not None else {})
 
 
 def tied_program(program: Program, input_range: InputRange | None = None) -> Tied:

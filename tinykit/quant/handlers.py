@@ -133,9 +133,10 @@ def _weighted(
     bias: np.ndarray,
     shape: Shape,
     tail: tuple,
+    raw: np.ndarray,
     **config: Any,
 ) -> Value:
-    """Emits a layer with weights; folds the batch norm of `tail` (norm, activation)."""
+    """Emits a layer with weights; folds the batch norm of `tail` (norm, activation). `raw`: the layer's own weights, nothing folded."""
     norm, activation = tail
     weights: dict[str, Any] = {"kernel": kernel, "bias": bias}
     if norm is not None and (f.batch_norm == "frozen" or kind == "fully_connected"):
@@ -145,6 +146,7 @@ def _weighted(
         weights["batch_norm"] = {k: norm[k] for k in ("gamma", "beta", "moving_mean", "moving_variance")}
         config["batch_norm"] = {k: norm[k] for k in ("epsilon", "momentum")}
     _finite({k: v for k, v in weights.items() if k != "batch_norm"})
+    weights["raw"] = raw
     config = {"kernel_shape": kernel.shape, "activation": activation, **config}
     return f.emit(name, kind, [value], shape, config=config, weights=weights, **_range_after(activation))
 
@@ -158,7 +160,9 @@ def _bias(layer: Any, size: int) -> np.ndarray:
     return np.asarray(layer.bias) if layer.use_bias else np.zeros(size, np.float32)
 
 
-def _convolution(f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray, bias: np.ndarray, one_dimensional: bool) -> None:
+def _convolution(
+    f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray, bias: np.ndarray, raw: np.ndarray, one_dimensional: bool
+) -> None:
     tensor = node.arguments.keras_tensors[0]
     value, extra = f.absorb_padding(f.values[id(tensor)], tensor)
     if getattr(layer, "groups", 1) != 1:
@@ -175,6 +179,7 @@ def _convolution(f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray,
         bias,
         shape,
         (norm, activation),
+        raw,
         stride=stride,
         dilation=dilation,
         padding=_plus(padding, extra),
@@ -184,17 +189,18 @@ def _convolution(f: Fuser, node: Any, layer: Any, kind: str, kernel: np.ndarray,
 
 def _conv(f: Fuser, node: Any, layer: Any) -> None:
     one_dimensional = type(layer).__name__ == "Conv1D"
-    kernel, bias = into_weights(_folded(f, node), np.asarray(layer.kernel), _bias(layer, layer.kernel.shape[-1]))
-    _convolution(f, node, layer, "conv2d", kernel[None] if one_dimensional else kernel, bias, one_dimensional)
+    raw = np.asarray(layer.kernel)
+    kernel, bias = into_weights(_folded(f, node), raw, _bias(layer, layer.kernel.shape[-1]))
+    _convolution(f, node, layer, "conv2d", kernel[None] if one_dimensional else kernel, bias, raw, one_dimensional)
 
 
 def _depthwise(f: Fuser, node: Any, layer: Any) -> None:
     one_dimensional = type(layer).__name__ == "DepthwiseConv1D"
-    kernel = np.asarray(layer.kernel if hasattr(layer, "kernel") else layer.depthwise_kernel)
-    kernel = kernel[None] if one_dimensional else kernel
+    raw = np.asarray(layer.kernel if hasattr(layer, "kernel") else layer.depthwise_kernel)
+    kernel = raw[None] if one_dimensional else raw
     kh, kw, channels, multiplier = kernel.shape
     kernel, bias = into_weights(_folded(f, node), kernel, _bias(layer, channels * multiplier), depthwise=True)
-    _convolution(f, node, layer, "depthwise_conv2d", kernel.reshape(kh, kw, channels * multiplier), bias, one_dimensional)
+    _convolution(f, node, layer, "depthwise_conv2d", kernel.reshape(kh, kw, channels * multiplier), bias, raw, one_dimensional)
 
 
 def _separable(f: Fuser, node: Any, layer: Any) -> None:
@@ -202,13 +208,13 @@ def _separable(f: Fuser, node: Any, layer: Any) -> None:
     tensor = node.arguments.keras_tensors[0]
     value, extra = f.absorb_padding(f.values[id(tensor)], tensor)
     stride, dilation, padding = _spatial(layer, f.values[id(tensor)].shape, one_dimensional)
-    first, second = np.asarray(layer.depthwise_kernel), np.asarray(layer.pointwise_kernel)
+    raw, second = np.asarray(layer.depthwise_kernel), np.asarray(layer.pointwise_kernel)
     if one_dimensional:
-        first, second = first[None], second[None]
-    kh, kw, channels, multiplier = first.shape
+        raw, second = raw[None], second[None]
+    kh, kw, channels, multiplier = raw.shape
     shape = plane(node.outputs[0].shape[1:])
     middle = (*shape[:2], channels * multiplier)
-    first, first_bias = into_weights(_folded(f, node), first, np.zeros(channels * multiplier, np.float32), depthwise=True)
+    first, first_bias = into_weights(_folded(f, node), raw, np.zeros(channels * multiplier, np.float32), depthwise=True)
     inner = _weighted(
         f,
         f"{layer.name}_depthwise",
@@ -218,23 +224,25 @@ def _separable(f: Fuser, node: Any, layer: Any) -> None:
         first_bias,
         middle,
         (None, "none"),
+        raw,
         stride=stride,
         dilation=dilation,
         padding=_plus(padding, extra),
     )
     norm, activation, leftover, last = f.fused_tail(layer, node.outputs[0])
-    out = _weighted(f, layer.name, "conv2d", inner, second, _bias(layer, second.shape[-1]), shape, (norm, activation))
+    out = _weighted(f, layer.name, "conv2d", inner, second, _bias(layer, second.shape[-1]), shape, (norm, activation), second)
     f.publish(last, f.activation(f"{layer.name}_{leftover[0]}", leftover[0], out, leftover[1]))
 
 
 def _dense(f: Fuser, node: Any, layer: Any) -> None:
     value = f.inputs(node)[0]
-    kernel, bias = into_weights(_folded(f, node), np.asarray(layer.kernel), _bias(layer, layer.kernel.shape[-1]))
+    raw = np.asarray(layer.kernel)
+    kernel, bias = into_weights(_folded(f, node), raw, _bias(layer, layer.kernel.shape[-1]))
     norm, activation, leftover, last = f.fused_tail(layer, node.outputs[0])
     shape = plane(node.outputs[0].shape[1:])
     flat = len(value.shape) == 1
     kind, w = ("fully_connected", kernel) if flat else ("conv2d", kernel[None, None])
-    out = _weighted(f, layer.name, kind, value, w, bias, shape, (norm, activation))
+    out = _weighted(f, layer.name, kind, value, w, bias, shape, (norm, activation), raw)
     f.publish(last, f.activation(f"{layer.name}_{leftover[0]}", leftover[0], out, leftover[1]))
 
 
@@ -264,7 +272,7 @@ def _affine(f: Fuser, node: Any, layer: Any, gain: np.ndarray, offset: np.ndarra
     if flat:
         value = f.emit(f"{layer.name}_in", "reshape", [value], (1, 1, channels), tied=True)
     kernel, bias = affine[0].astype(np.float32).reshape(1, 1, channels), affine[1].astype(np.float32)
-    out = _weighted(f, layer.name, "depthwise_conv2d", value, kernel, bias, value.shape, (None, activation))
+    out = _weighted(f, layer.name, "depthwise_conv2d", value, kernel, bias, value.shape, (None, activation), kernel)
     if flat:
         out = f.emit(f"{layer.name}_out", "reshape", [out], (channels,), tied=True)
     f.publish(last, out)

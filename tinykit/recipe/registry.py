@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from tinykit.recipe.step import Step
 
 STEPS: dict[str, str] = {
+    "cluster": "tinykit.steps.cluster:Cluster",
     "decompose": "tinykit.steps.decompose:Decompose",
     "distill": "tinykit.steps.distill:Distill",
     "prune": "tinykit.steps.prune:Prune",
     "ptq": "tinykit.steps.ptq:Ptq",
     "quantize": "tinykit.steps.quantize:Quantize",
+    "sparsify": "tinykit.steps.sparsify:Sparsify",
     "train": "tinykit.steps.train:Train",
 }
 """Step name -> 'module:Class'. Imported when first used; such a module must not import TensorFlow at its top."""

@@ -1,6 +1,7 @@
 """Runs a recipe: data, model, steps in order, outputs; times, saves, resumes, and judges the budget."""
 
 import dataclasses
+import functools
 import hashlib
 import shlex
 import sys
@@ -27,6 +28,7 @@ from tinykit.recipe.step import MetricsLog, StepContext
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from tinykit.data import Chain, Dataset
     from tinykit.recipe.outputs import Outputs
@@ -358,7 +360,7 @@ class _Run:
         accuracy = self.services.score(model, context.dataset, context.chain)
         metric = _metric(context.dataset)
         row = ledger.Row(spec.label, accuracy, self._footprint(model), seconds, metric=metric)
-        self._check_claims(row)
+        self._check_claims(row, model)
         self.rows.append(row)
         key = f"test_{ledger.metric_name(metric).lower()}"
         values = {"seconds": seconds} if accuracy is None else {key: accuracy, "seconds": seconds}
@@ -370,15 +372,22 @@ class _Run:
         )
         return model
 
-    def _check_claims(self, row: ledger.Row) -> None:
+    def _check_claims(self, row: ledger.Row, model: "keras.Model") -> None:
         """Raises ModelError where a step has broken what an earlier one promised."""
         problems = []
-        for spec, before in zip(self.config.steps, self.rows):
-            promises = getattr(self.services.step_class(spec.name), "promises", ())
-            lost = claims.broken(promises, before.footprint, row.footprint)
+        now = claims.Evidence(row.footprint, functools.cache(lambda: self.services.weights(model)))
+        for index, (spec, before) in enumerate(zip(self.config.steps, self.rows)):
+            kind = self.services.step_class(spec.name)
+            count = getattr(kind.Options.model_validate(spec.options), "clusters", 0)
+            reached = claims.Evidence(before.footprint, functools.partial(self._saved_weights, index), count)
+            lost = claims.broken(getattr(kind, "promises", ()), reached, now)
             problems += [f"step {row.step}: breaks what {before.step} had done: {problem}" for problem in lost]
         if problems:
             raise ModelError(problems)
+
+    def _saved_weights(self, index: int) -> "dict[str, np.ndarray]":
+        """The weights that step `index` left."""
+        return self.services.weights(self._saved(index))
 
     def _footprint(self, model: "keras.Model") -> ledger.Footprint:
         """Sizes for the ledger; unknown where the network cannot be made an integer one, which the outputs will explain."""

@@ -14,6 +14,7 @@ from tinykit.recipe.step import MetricsLog, StepContext
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from tinykit.data import Chain, Dataset
     from tinykit.recipe.outputs import Outputs
@@ -141,6 +142,12 @@ class Services:
         from tinykit.recipe.outputs import footprint
 
         return footprint(model, simplified)
+
+    def weights(self, model: "keras.Model") -> "dict[str, np.ndarray]":
+        """See tinykit.shrink.kernels.weight_columns."""
+        from tinykit.shrink.kernels import weight_columns
+
+        return weight_columns(model)
 
     def finish(
         self, model: "keras.Model", context: StepContext, rundir: RunDir, *, rows: Sequence[ledger.Row], budget: Budget

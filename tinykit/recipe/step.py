@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
-from tinykit.config.loading import ResolvedConfig
+from tinykit.config.loading import ResolvedConfig, StepSpec
 from tinykit.recipe.interrupt import StopFlag
 
 if TYPE_CHECKING:
@@ -133,6 +133,13 @@ class StepContext:
         labels = [step.label for step in self.config.steps]
         end = labels.index(self.label) if self.label in labels else len(labels)
         return tuple(step.name for step in self.config.steps[:end])
+
+    def promising(self, claim: str) -> "tuple[StepSpec, ...]":
+        """The steps before this one that promise a claim of tinykit.recipe.claims."""
+        from tinykit.recipe.registry import step_class
+
+        earlier = self.config.steps[: len(self.before())]
+        return tuple(step for step in earlier if claim in getattr(step_class(step.name), "promises", ()))
 
     def callbacks(self) -> "list[keras.callbacks.Callback]":
         """Keras callbacks that every `fit` of a step should use: a clean end at SIGTERM, and progress."""

@@ -8,6 +8,7 @@ from tinykit.errors import ModelError
 from tinykit.recipe.step import StepContext, StepResult
 from tinykit.steps.fitting import check_task, uncompiled
 from tinykit.steps.integers import check_float
+from tinykit.steps.keeping import held_callbacks
 from tinykit.steps.teaching import TaughtFloatOptions, check_teachers, fit_taught, teacher_models
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Distill:
     saved_with: ClassVar[tuple[str, ...]] = ()
     needs_float: ClassVar[bool] = True
     trains: ClassVar[bool] = True
-    keeps: ClassVar[tuple[str, ...]] = ("macs",)
+    keeps: ClassVar[tuple[str, ...]] = ("macs", "sparsity", "clusters")
 
     def check_task(self, model: "keras.Model", options: DistillOptions, context: StepContext) -> None:
         """Raises ModelError if model, teachers and data do not suit each other; called before any step runs."""
@@ -55,5 +56,5 @@ class Distill:
             Terminated: SIGTERM; goes on after the last finished epoch when run again.
         """
         default = context.float_model if context.float_model is not None else model
-        report = fit_taught(model, options, context, teacher_models(options, context, default))
+        report = fit_taught(model, options, context, teacher_models(options, context, default), held_callbacks(model, context))
         return StepResult(uncompiled(model), {"parameters": model.count_params(), **report})

@@ -9,8 +9,10 @@ import numpy as np
 from pydantic import Field
 
 from tinykit.errors import ModelError
+from tinykit.quant.kept import NOTHING_KEPT, Kept
 from tinykit.recipe.step import StepContext
 from tinykit.steps.allocation import BitOptions, choose_bits, drawn
+from tinykit.steps.keeping import to_keep
 
 if TYPE_CHECKING:
     import keras
@@ -34,8 +36,14 @@ class CalibrationOptions(BitOptions):
     bias_correction: bool = Field(default=True, description="take the mean error of weight rounding out of the biases")
     equalize: bool | None = Field(
         default=None,
-        description="even out the weights of neighbouring dense layers, which have one step each; null: where the data are for anomalies",
+        description="even out the weights of neighbouring dense layers, which have one step each; null: where the data are for anomalies"
+        " and no weights share values",
     )
+    preserve: tuple[Literal["sparsity", "clusters"], ...] = Field(
+        default=(), strict=False,
+        description="of a model that is sparse or clustered already: weights that are 0 stay 0, layers of at most 256 values keep their"
+        " number; what steps before it promise is kept in any case",
+    )  # fmt: skip
 
 
 def input_range(context: StepContext) -> InputRange:
@@ -89,7 +97,7 @@ class IntegerStep:
     saved_with: ClassVar[tuple[str, ...]] = ("tinykit.quant.model",)
     makes_integers: ClassVar[bool] = True
     needs_float: ClassVar[bool] = True
-    keeps: ClassVar[tuple[str, ...]] = ("macs",)
+    keeps: ClassVar[tuple[str, ...]] = ("macs", "sparsity", "clusters")
 
     def check(self, model: keras.Model) -> None:
         """Raises ModelError with every layer that has no exact integer counterpart; called before any step runs."""
@@ -105,6 +113,7 @@ class Prepared:
         input_range: of the network's input.
         bits: what was chosen; None for 8 everywhere.
         samples: preprocessed training samples that ranges come from.
+        kept: what the integer weights keep of the float ones.
     """
 
     program: Program
@@ -113,6 +122,7 @@ class Prepared:
     samples: list[np.ndarray]
     options: CalibrationOptions
     context: StepContext
+    kept: Kept = NOTHING_KEPT
 
     def build(self, bits: Bits | None) -> QuantizedModel:
         """The calibrated network with these bits."""
@@ -128,7 +138,7 @@ class Prepared:
         """The network with the float model's weights; the steps of its activations are not set."""
         from tinykit.quant.convert import from_program
 
-        return from_program(self.program, self.input_range, bits, self.options.codebook)
+        return from_program(self.program, self.input_range, bits, self.options.codebook, self.kept)
 
     def calibrate(self, quantized: QuantizedModel) -> None:
         """Sets the steps of all activations."""
@@ -152,12 +162,13 @@ def prepare(model: keras.Model, options: CalibrationOptions, context: StepContex
 
     if isinstance(model, QuantizedModel):
         raise ModelError(f"step {context.label}: the model is an integer network already; one of `quantize` and `ptq` is enough")
-    equalized = context.dataset.task == "anomaly" if options.equalize is None else options.equalize
+    kept = to_keep(options, context)
+    equalized = context.dataset.task == "anomaly" and kept.clusters is None if options.equalize is None else options.equalize
     program, scale = fused_program(model, batch_norm, equalized), input_range(context)
     bits = choose_bits(program, scale, options, context)
     raw = drawn(context, options.calibration_samples)
     samples = [context.chain.apply(raw[i : i + 128]) for i in range(0, len(raw), 128)]
-    return Prepared(program, scale, bits, samples, options, context)
+    return Prepared(program, scale, bits, samples, options, context, kept)
 
 
 def describe(quantized: QuantizedModel) -> dict[str, Any]:

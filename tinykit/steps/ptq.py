@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from tinykit.recipe.step import StepContext, StepResult
 from tinykit.steps.allocation import check_bits
 from tinykit.steps.integers import CalibrationOptions, IntegerStep, describe, prepare
+from tinykit.steps.keeping import check_kept
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +29,9 @@ class Ptq(IntegerStep):
     Options: ClassVar[type[PtqOptions]] = PtqOptions
 
     def check_task(self, model: keras.Model, options: PtqOptions, context: StepContext) -> None:
-        """Raises BudgetError if no bits can meet the budget; called before any step runs."""
+        """Raises BudgetError if no bits can meet the budget, ConfigError if they cannot keep what is promised; called before any step
+        runs."""
+        check_kept(options, context)
         check_bits(model, options, context)
 
     def run(self, model: keras.Model, options: PtqOptions, context: StepContext) -> StepResult:

@@ -12,6 +12,7 @@ from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
 from tinykit.steps.allocation import check_bits
 from tinykit.steps.fitting import FitOptions, check_task, fit, rebuilds, uncompiled
 from tinykit.steps.integers import CalibrationOptions, IntegerStep, Prepared, describe, prepare
+from tinykit.steps.keeping import check_kept
 from tinykit.steps.stages import at_least, lowered
 from tinykit.steps.teaching import TeacherOptions, check_teachers, logits_teacher
 
@@ -57,7 +58,8 @@ class Quantize(IntegerStep):
 
     def check_task(self, model: keras.Model, options: QuantizeOptions, context: StepContext) -> None:
         """Raises ModelError if the model's output does not suit the data, BudgetError if no bits can meet the budget; called before any
-        step runs."""
+        step runs; ConfigError if bits cannot keep what is promised."""
+        check_kept(options, context)
         if options.epochs:
             check_task(model, options, context)
             check_teachers(model, options, context)

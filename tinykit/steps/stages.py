@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from tinykit.quant.allocation.network import Bits
     from tinykit.quant.model import QuantizedModel
-    from tinykit.quant.weighted import Weighted
     from tinykit.steps.integers import Prepared
 
 
@@ -28,7 +25,7 @@ def lowered(prepared: Prepared, trained: QuantizedModel, bits: Bits) -> Quantize
     """
     model = prepared.uncalibrated(bits)
     for old, new in zip(trained.weighted_layers(), model.weighted_layers(), strict=True):
-        _hand_over(old, new)
+        new.take_over(old)
     prepared.calibrate(model)
     for before, after in zip(trained.quantizers, model.quantizers, strict=True):
         if before.bits == after.bits and before.fixed is None:
@@ -36,13 +33,3 @@ def lowered(prepared: Prepared, trained: QuantizedModel, bits: Bits) -> Quantize
             after.zero_point.assign(before.zero_point)
     model.keep_representable()
     return model
-
-
-def _hand_over(old: Weighted, new: Weighted) -> None:
-    names = ["unit", "v", "b", *(("gamma", "beta", "moving_mean", "moving_variance") if old.batch_norm else ())]
-    for name in names:
-        getattr(new, name).assign(np.asarray(getattr(old, name)))
-    if new.weight_bits == old.weight_bits:
-        new.log_step.assign(old.log_step)
-    else:
-        new.fit_steps()

@@ -192,12 +192,16 @@ def _train(model: keras.Model, entry: TrainedTeacher, number: int, context: Step
 
 
 def fit_taught(
-    student: keras.Model, options: TaughtFloatOptions, context: StepContext, teachers: Sequence[tuple[keras.Model, bool]]
+    student: keras.Model,
+    options: TaughtFloatOptions,
+    context: StepContext,
+    teachers: Sequence[tuple[keras.Model, bool]],
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Trains a float model in place, by its teachers where there are any; see `tinykit.steps.fitting.fit`."""
     trained = _taught(student, options, context, teachers) if teachers else student
     compile_float(trained, options, context, ends_in_softmax(student))
-    return fit(trained, options, context)
+    return fit(trained, options, context, callbacks)
 
 
 def _taught(
