@@ -14,16 +14,36 @@ CTYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "uint16": "u
 
 
 @dataclass(frozen=True)
+class Records:
+    """Where weights lie in a table: records, each of some output channels, the last of which may be shorter.
+
+    Attributes:
+        record: elements of a record.
+        channels: output channels of a record.
+        before, after: elements in front of a record's weights and behind them that are constants of its channels.
+        joined: two bytes a and b lie as the halfword a + 256 b.
+    """
+
+    record: int
+    channels: int
+    before: int = 0
+    after: int = 0
+    joined: bool = False
+
+
+@dataclass(frozen=True)
 class Table:
     """A constant array in flash.
 
     Attributes:
         role: 'w' weights and what lies between them, 'q' biases and quantisation constants, 'c' other constants: a letter of its name.
         values: one-dimensional array of int8, uint8, int16, uint16, int32 or float32.
+        layout: how weights of 8 bits lie in it; None: that is not known.
     """
 
     role: str
     values: np.ndarray
+    layout: Records | None = None
 
     @property
     def ctype(self) -> str:
@@ -46,10 +66,13 @@ class PadRow:
 
 @dataclass(frozen=True)
 class Place:
-    """An address in the arena: `offset` bytes behind the start of a tensor (of the op's scratch where `tensor` is None)."""
+    """An address in the arena: `offset` bytes behind the start of a tensor (of the op's scratch where `tensor` is None).
+
+    `ctype`: the pointer type that it is passed as, where that is none of bytes."""
 
     tensor: str | None
     offset: int = 0
+    ctype: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +137,28 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """How an op's weights lie in flash.
+
+    Attributes:
+        scheme: a key of `tinykit.coding.schemes.SCHEMES`; None: as the kernel reads them.
+        dense_bytes, bytes: of the weights as the kernel reads them, and as they are stored; constants of channels are not counted.
+        instructions: of decoding, an estimate; 0 where nothing is decoded.
+        reason: why it is so.
+        slices: parts in which output channels are decoded and computed.
+        calls: (reverse) -> what is called, one after the other, instead of `Variant.call`; None where nothing is decoded.
+    """
+
+    scheme: str | None
+    dense_bytes: int
+    bytes: int
+    instructions: float
+    reason: str
+    slices: int = 1
+    calls: Callable[[bool], tuple[Call, ...]] | None = None
+
+
+@dataclass(frozen=True)
 class Variant:
     """One way to execute one op.
 
@@ -121,8 +166,15 @@ class Variant:
         access: what it touches, for the planner.
         call: (reverse) -> the C function and its arguments; `reverse` as the plan decides, only if the access is reversible.
         instructions: about how many a Cortex-M4 executes.
+        part: (call, first record, last record) -> the same call for the output channels of some records of its weights alone, which
+            `Records` defines, the last excluded; None: they must be computed together.
+        again: instructions that each such call takes besides those for its channels.
+        storage: None where it was not considered to store the weights otherwise.
     """
 
     access: Access
     call: Callable[[bool], Call]
     instructions: float
+    part: Callable[[Call, int, int], Call] | None = None
+    again: float = 0
+    storage: Storage | None = None

@@ -175,4 +175,4 @@ def _variant(graph: ir.Graph, op: ir.Weighted, plain: Variant) -> Variant:
         before = plain.call(reverse)
         return compacted(before, graph, op, own) or before
 
-    return Variant(replace(plain.access, scratch=own + table_space(len(op.bias))), call, plain.instructions)
+    return replace(plain, access=replace(plain.access, scratch=own + table_space(len(op.bias))), call=call)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
 from tinykit.engine import access
-from tinykit.engine.call import Argument, Call, Function, Name, PadRow, Place, Routine, Table, Variant
+from tinykit.engine.call import Argument, Call, Function, Name, PadRow, Place, Routine, Storage, Table, Variant
 from tinykit.engine.ctext import array, comment, float_literal
 from tinykit.engine.lower import chosen_variants, executed, planned
 from tinykit.engine.memory import is_packed, last_mask
@@ -55,11 +56,13 @@ class LayerCall:
         op: name of the op; its output can be read from the arena when the call has returned.
         function: name in C.
         flash: bytes of the layer's own tables (those shared with an earlier layer count there).
+        storage: how its weights are stored; None where that was not considered.
     """
 
     op: str
     function: str
     flash: int
+    storage: Storage | None = None
 
 
 @dataclass(frozen=True)
@@ -130,16 +133,23 @@ def generate(graph: ir.Graph, problem: Problem, plan: Plan, name: str, variants:
     ops = executed(graph)
     ordered = [ops[i] for i in plan.order]
     chosen = chosen_variants(graph) if variants is None else variants
-    calls = [chosen[op.name].call(op.name in plan.reversed) for op in ordered]
+    calls = [_calls(chosen[op.name], op.name in plan.reversed) for op in ordered]
     tables = _Tables()
-    for i, call in enumerate(calls):
-        tables.add(i, call)
-    functions = _functions(calls, tables)
+    for i, made in enumerate(calls):
+        tables.add(i, made)
+    functions = _functions([call for made in calls for call in made], tables)
     layers = tuple(
-        LayerCall(op.name, functions[call.function].name, tables.own_bytes[i]) for i, (op, call) in enumerate(zip(ordered, calls))
+        LayerCall(op.name, functions[made[-1].function].name, tables.own_bytes[i], chosen[op.name].storage)
+        for i, (op, made) in enumerate(zip(ordered, calls))
     )
     files = {f"{name}.h": _header(graph, plan, name), f"{name}.c": _source(graph, plan, name, ordered, calls, functions, tables)}
     return Engine(name, graph, problem, plan, files, layers, tables.total("w"), tables.total("q") + tables.total("c"))
+
+
+def _calls(variant: Variant, reverse: bool) -> tuple[Call, ...]:
+    """What executes an op: one call, or several where its weights are decoded first."""
+    storage = variant.storage
+    return (variant.call(reverse),) if storage is None or storage.calls is None else storage.calls(reverse)
 
 
 class _Tables:
@@ -151,14 +161,18 @@ class _Tables:
         self._pads: dict[int, int] = {}
         self.own_bytes: list[int] = []
 
-    def add(self, layer: int, call: Call) -> None:
-        """Takes the tables of a layer's call."""
+    def add(self, layer: int, calls: Sequence[Call]) -> None:
+        """Takes the tables of a layer's calls."""
         own = 0
-        for parameter, argument in call.arguments.items():
+        for parameter, argument in (item for call in calls for item in call.arguments.items()):
             if isinstance(argument, PadRow):
                 self._pads[argument.value] = max(self._pads.get(argument.value, 0), argument.length)
             elif isinstance(argument, Table) and argument.key not in self._names:
-                name = f"tk_{argument.role}_{layer}_{parameter}"
+                name = first = f"tk_{argument.role}_{layer}_{parameter}"
+                for n in count(1):  # of a layer of several calls, the second has a table of the same parameter
+                    if name not in self._tables:
+                        break
+                    name = f"{first}_{n}"
                 self._names[argument.key], self._tables[name] = name, argument
                 own += argument.values.nbytes
         self.own_bytes.append(own)
@@ -171,7 +185,8 @@ class _Tables:
             return _pad_name(argument.value)
         if isinstance(argument, Place):
             base = scratch if argument.tensor is None else offsets[argument.tensor]
-            return f"arena + {base + argument.offset}"
+            place = f"arena + {base + argument.offset}"
+            return f"({argument.ctype})(const void *)({place})" if argument.ctype else place
         return argument.name if isinstance(argument, Name) else str(argument)
 
     def total(self, role: str) -> int:
@@ -249,21 +264,28 @@ def _shape(tensor: ir.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
 
 
-def _invoke(graph: ir.Graph, plan: Plan, name: str, ops: Sequence[ir.Op], calls: Sequence[Call],
+def _invoke(graph: ir.Graph, plan: Plan, name: str, ops: Sequence[ir.Op], calls: Sequence[Sequence[Call]],
             functions: Mapping[Function, _Emitted], tables: _Tables) -> str:  # fmt: skip
-    lines = [f"void {name}_invoke(void *memory)\n{{\n    int8_t *const arena = memory;\n"]
-    for i, (op, call) in enumerate(zip(ops, calls)):
-        emitted = functions[call.function]
-        arguments = [tables.expression(call.arguments[p], plan.offsets, plan.scratch.get(op.name, 0)) for _, p in emitted.varying]
+    layers, lines = [], [f"void {name}_invoke(void *memory)\n{{\n    int8_t *const arena = memory;\n"]
+    for i, (op, made) in enumerate(zip(ops, calls)):
+        statements = []
+        for call in made:
+            emitted = functions[call.function]
+            arguments = [tables.expression(call.arguments[p], plan.offsets, plan.scratch.get(op.name, 0)) for _, p in emitted.varying]
+            statements.append(_wrap(f"    {emitted.name}(", arguments, ");\n", 8, 128))
         shapes = ", ".join(_shape(graph.tensors[t]) for t in op.inputs)
         macs = costs.op_macs(graph, op)
         note = f"{i}: {comment(op.name)}, {shapes} -> {_shape(graph.tensors[op.output])}" + (f", {macs} MACs" if macs else "")
         lines.append(f"    /* {note} */\n")
-        lines.append(_wrap(f"    {emitted.name}(", arguments, ");\n", 8, 128))
+        if len(made) > 1:  # one call a layer: a profiler counts them
+            layers.append(f"/* Layer {i}, whose weights are decoded first. */\n")
+            layers.append(f"TK_KERNEL void tk_layer_{i}(int8_t *arena)\n{{\n{''.join(statements)}}}\n\n")
+            statements = [f"    tk_layer_{i}(arena);\n"]
+        lines += statements
         lines.append(f"    TK_AFTER_LAYER(memory, {i})\n")
     if not ops:
         lines.append("    (void)arena;\n")
-    return "".join(lines) + "}\n"
+    return "".join([*layers, *lines]) + "}\n"
 
 
 def _element(tensor: ir.Tensor) -> str:
@@ -272,10 +294,11 @@ def _element(tensor: ir.Tensor) -> str:
     return {2: "uint8_t", 4: "uint8_t", 8: "int8_t", 16: "int16_t", 32: "int32_t"}[tensor.bits]
 
 
-def _source(graph: ir.Graph, plan: Plan, name: str, ops: Sequence[ir.Op], calls: Sequence[Call],
+def _source(graph: ir.Graph, plan: Plan, name: str, ops: Sequence[ir.Op], calls: Sequence[Sequence[Call]],
             functions: Mapping[Function, _Emitted], tables: _Tables) -> str:  # fmt: skip
-    routines = _routines(calls)
-    texts = [(call.function.body, call.function.support) for call in calls] + [(routine.text, routine.support) for routine in routines]
+    every = [call for made in calls for call in made]
+    routines = _routines(every)
+    texts = [(call.function.body, call.function.support) for call in every] + [(routine.text, routine.support) for routine in routines]
     used = with_needs(helper for text, support in texts for helper in (*support, *(("tk_dsp",) if "TK_DSP" in text else ())))
     parts = [f"/* {comment(graph.name)}: made by tinykit. Do not edit. */\n", f'#include "{name}.h"\n#include <string.h>\n', _KERNEL_MACRO]
     parts += [text for helper, text in HELPERS.items() if helper in used]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tinykit.engine import compact
+from tinykit.engine import compact, storage
 from tinykit.engine.access import activations, tensor_bits, tensor_bytes
 from tinykit.engine.call import Variant
 from tinykit.engine.memory import dtype, is_packed
 from tinykit.engine.registry import portable as portable_kernel
-from tinykit.engine.select import DEFAULT, Preference, choose, offers, with_accesses
+from tinykit.engine.select import DEFAULT, Preference, choose, offers, peak, step_needs, with_accesses
 from tinykit.errors import ModelError
 from tinykit.graph import ir, reference
 from tinykit.graph.plan.planner import make_plan
-from tinykit.graph.plan.problem import Plan, Problem, Step
+from tinykit.graph.plan.problem import Access, Plan, Problem, Step
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,39 @@ def planned(graph: ir.Graph, preference: Preference = DEFAULT) -> Lowered:
     graph = folded(graph)
     problem, portable = _portable(graph)
     variants = choose(graph, problem, portable, preference)
-    problem, price = with_accesses(problem, variants), preference.goal.flash_per_ram
+    limit, price = preference.limit(peak(problem)), preference.goal.flash_per_ram
+    problem = with_accesses(problem, variants)
     plan, smaller = make_plan(problem), compact.offer(graph, variants)
     if smaller.variants and price is not None:
         other_problem = with_accesses(problem, smaller.variants)
         other = make_plan(other_problem)
         if price * (other.arena_bytes - plan.arena_bytes) <= smaller.saved:
-            return Lowered(graph, other_problem, other, {**variants, **smaller.variants})
-    return Lowered(graph, problem, plan, variants)
+            problem, plan, variants = other_problem, other, {**variants, **smaller.variants}
+    return _stored(Lowered(graph, problem, plan, variants), preference, max(limit, plan.arena_bytes))
+
+
+def _stored(plain: Lowered, preference: Preference, limit: float) -> Lowered:
+    """The network with its weights coded where that pays.
+
+    Args:
+        limit: bytes that the arena may take anyway.
+    """
+
+    def needs(accesses: Mapping[str, Access]) -> Mapping[str, int]:
+        return step_needs(with_accesses(plain.problem, {name: replace(plain.variants[name], access=a) for name, a in accesses.items()}))
+
+    most = math.inf if preference.room is None else max(limit, preference.room)
+    room = storage.Room(needs, limit, most, preference.goal.flash_per_ram)
+    variants, arena = storage.chosen(plain.graph, plain.variants, preference.storage, room)
+    while coded := {name: own for name, variant in variants.items() if (own := variant.storage) is not None and own.calls is not None}:
+        problem = with_accesses(plain.problem, variants)
+        plan = make_plan(problem)
+        if plan.arena_bytes <= arena:
+            return replace(plain, problem=problem, plan=plan, variants=variants)
+        fullest = max((step for step in plan.timeline if step.step in coded), key=lambda step: step.least).step
+        why = f"decoded, the arena would take {plan.arena_bytes:,} bytes"
+        variants[fullest] = storage.dense_again(plain.variants[fullest], coded[fullest], why)
+    return replace(plain, variants=variants)
 
 
 def variants_by_rank(graph: ir.Graph) -> tuple[ir.Graph, Problem, dict[str, list[Variant]]]:

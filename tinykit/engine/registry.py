@@ -71,7 +71,8 @@ def portable(graph: ir.Graph, op: ir.Op) -> Variant:
     except KeyError:
         raise ModelError(f"op {op.name!r}: the engine has no kernel for {op.kind}") from None
     kernel.call(graph, op, False)
-    return Variant(kernel.access(graph, op), partial(kernel.call, graph, op), math.inf)
+    call = partial(kernel.call, graph, op)
+    return Variant(kernel.access(graph, op), call, math.inf, weighted.part(graph, op), weighted.again(graph, op))
 
 
 def fast(graph: ir.Graph, op: ir.Op) -> list[Variant]:

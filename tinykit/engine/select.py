@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from tinykit.engine.call import Variant
 from tinykit.engine.goal import BALANCED, Goal
 from tinykit.engine.registry import fast
+from tinykit.engine.storage import StorageWish
 from tinykit.graph import ir
 from tinykit.graph.plan.network import index
 from tinykit.graph.plan.order import step_bytes
@@ -24,11 +25,13 @@ class Preference:
         room: bytes that the arena may take on the board; counts where the goal has no limit of its own. None: any number.
         measured: op -> instructions that each of its variants executed, in the order of `offers`, NaN where one did not run. Where an op is
             missing, the kernels' own estimates decide.
+        storage: how weights may lie in flash.
     """
 
     goal: Goal = BALANCED
     room: int | None = None
     measured: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    storage: StorageWish = field(default_factory=StorageWish)
 
     def limit(self, portable: int) -> float:
         """Bytes that a step may need, where portable kernels need `portable`."""
@@ -60,7 +63,7 @@ def choose(graph: ir.Graph, problem: Problem, portable: Mapping[str, Variant], p
     if not preference.goal.fast:
         return dict(portable)
     ranked = {name: _ranked(found, preference.measured.get(name)) for name, found in offers(graph, portable).items()}
-    limit = preference.limit(_peak(problem))
+    limit = preference.limit(peak(problem))
     chosen = dict(portable)
     for rank in reversed(range(max(map(len, ranked.values()), default=0))):
         tried = {name: found[rank] for name, found in ranked.items() if rank < len(found)}
@@ -89,6 +92,6 @@ def step_needs(problem: Problem) -> dict[str, int]:
     return dict(zip(names, step_bytes(index(problem), range(len(names)))))
 
 
-def _peak(problem: Problem) -> int:
+def peak(problem: Problem) -> int:
     """Bytes of the largest step, of the inputs or of the outputs."""
     return max([*step_needs(problem).values(), index(problem).edge_bytes()])

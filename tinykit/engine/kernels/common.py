@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinykit.engine.call import Argument, Place, Table
+from tinykit.engine.call import Argument, Call, Place, Table
 from tinykit.engine.memory import is_packed
 from tinykit.errors import ModelError
 from tinykit.graph import ir
@@ -65,6 +65,33 @@ def operand(graph: ir.Graph, op: ir.Op, tensor: str) -> Argument:
 def reach(tensor: ir.Tensor) -> int:
     """Largest |stored - zero point|."""
     return max(abs(tensor.low - tensor.zero_point), abs(tensor.high - tensor.zero_point))
+
+
+# ---------------------------------------------------------------- some channels alone
+
+_CHANNEL_TABLES = ("bias", "multiplier", "shift", "biases", "codes")
+
+
+def channels_part(call: Call, first: int, last: int) -> Call:
+    """A layer's call for the channels of the records `first` to `last` of its weights alone, the last excluded; its output is of bytes.
+
+    `channels` is how many it computes, `out` where the first one goes; its tables have an entry a channel, or are padded to whole records.
+    """
+    arguments = dict(call.arguments)
+    weights, out, channels = arguments["weights"], arguments["out"], arguments["channels"]
+    if not (isinstance(weights, Table) and weights.layout and isinstance(out, Place) and isinstance(channels, int)):
+        raise AssertionError(f"{call.function.name} has no records of channels")
+    size, each = weights.layout.record, weights.layout.channels
+    begin, end = each * first, min(each * last, channels)
+    arguments["weights"] = replace(weights, values=weights.values[first * size : last * size])
+    arguments["out"], arguments["channels"] = replace(out, offset=out.offset + begin), end - begin
+    for name in _CHANNEL_TABLES:
+        table = arguments.get(name)
+        if isinstance(table, Table):
+            arguments[name] = replace(table, values=table.values[begin : each * last])
+    if "count" in arguments:
+        arguments["count"] = end - begin
+    return replace(call, arguments=arguments)
 
 
 # ---------------------------------------------------------------- scaling

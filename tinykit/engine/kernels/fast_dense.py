@@ -14,8 +14,8 @@ from functools import partial
 import numpy as np
 
 from tinykit.engine import access
-from tinykit.engine.call import Argument, Call, Function, Table, Variant
-from tinykit.engine.kernels.common import IN, OUT, integers, operand
+from tinykit.engine.call import Argument, Call, Function, Records, Table, Variant
+from tinykit.engine.kernels.common import IN, OUT, channels_part, integers, operand
 from tinykit.engine.memory import is_packed
 from tinykit.engine.requant import Requant, folded_bias, requant
 from tinykit.graph import costs, ir
@@ -82,7 +82,7 @@ def variants(graph: ir.Graph, op: ir.FullyConnected) -> list[Variant]:
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
     if op.weight_bits != 8 or is_packed(x) or is_packed(y) or op.weights[0].size < 4:
         return []
-    return [Variant(access.whole(graph, op), partial(_call, graph, op), _RATE * costs.op_macs(graph, op))]
+    return [Variant(access.whole(graph, op), partial(_call, graph, op), _RATE * costs.op_macs(graph, op), channels_part)]
 
 
 def _padded(op: ir.FullyConnected) -> np.ndarray:
@@ -188,7 +188,8 @@ def _call(graph: ir.Graph, op: ir.FullyConnected, reverse: bool) -> Call:
         (*end.support, *_SUPPORT, step),
     )  # fmt: skip
     places: dict[str, Argument] = {"in": operand(graph, op, x.name), "out": operand(graph, op, y.name)}
-    tables: dict[str, Argument] = {"weights": Table("w", _words(op, joined)), "bias": Table("q", bias)}
+    layout = Records((op.weights[0].size + 3) // 4 * 4, 4, joined=joined)
+    tables: dict[str, Argument] = {"weights": Table("w", _words(op, joined), layout), "bias": Table("q", bias)}
     return Call(function, {**places, **tables, **end.arguments, **values})
 
 

@@ -7,7 +7,7 @@ last may be shorter: its missing pixels are computed from whatever the buffer ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tinykit.engine import access
@@ -69,7 +69,10 @@ def variants(graph: ir.Graph, op: ir.Conv2D) -> list[Variant]:
     found = []
     for count in layer.form.counts:
         scratch = layer.scratch(_block(layer, count).layout)
-        found.append(Variant(access.grouped(single, count, scratch), partial(_call, layer, count), _instructions(layer, count)))
+        whole = layer.y.channels % 2 or is_packed(layer.y)  # what is stored besides a pair's own bytes needs all of them
+        call, part = partial(_call, layer, count), None if whole else _part
+        again = _instructions(layer, count, pairs=0)
+        found.append(Variant(access.grouped(single, count, scratch), call, _instructions(layer, count), part, again))
         if scratch <= _SMALL:
             break
     return found
@@ -106,10 +109,10 @@ def _block(layer: Layer, count: int) -> blocks.Block | NibbleBlock | LaneBlock:
     return line if quads <= _SHORT_LINE or saved >= _WORTH * line.code_bytes else stream
 
 
-def _instructions(layer: Layer, count: int) -> float:
-    """An estimate."""
+def _instructions(layer: Layer, count: int, pairs: int | None = None) -> float:
+    """An estimate, for so many pairs of channels; None: for all of them."""
     block, quads = _block(layer, count), len(layer.columns.order)
-    one = layer.pairs * block.pair_instructions(quads) + 30 + count * layer.columns.instructions(block.layout)
+    one = (layer.pairs if pairs is None else pairs) * block.pair_instructions(quads) + 30 + count * layer.columns.instructions(block.layout)
     return -(-layer.pixels // count) * one
 
 
@@ -169,7 +172,7 @@ def _call(layer: Layer, count: int, reverse: bool) -> Call:
     body = _loop(layer, layout, shared)
     arguments: dict[str, Argument] = {
         "in": Place(layer.x.name), "out": Place(layer.y.name), "buffer": Place(None), "routine": Name(block.name),
-        "pairs": Table("w", packed),
+        "pairs": Table("w", packed, layer.form.layout(len(packed) // layer.pairs)),
     }  # fmt: skip
     pointers = [(IN, "in"), (OUT, "out"), (OUT, "buffer"), ("tk_routine *", "routine"), (_WORDS, "pairs")]
     if source.padding is not None:
@@ -180,6 +183,18 @@ def _call(layer: Layer, count: int, reverse: bool) -> Call:
     support = (*source.support, *("tk_load32",) * bool(layout.sums), *(f"tk_pack{layer.y.bits}",) * is_packed(layer.y))
     function = Function(name, (*pointers, *integers(values)), body, support)
     return Call(function, {**arguments, **values}, (blocks.BLOCK, block.routine(), *_helpers(layout, source.bits, body)))
+
+
+def _part(call: Call, first: int, last: int) -> Call:
+    """The pairs of channels `first` to `last`, the last excluded, of an even number of channels that are bytes in the arena."""
+    pairs_table, out = call.arguments["pairs"], call.arguments["out"]
+    if not (isinstance(pairs_table, Table) and pairs_table.layout and isinstance(out, Place)):
+        raise AssertionError(f"{call.function.name} has no records of channels")
+    size = pairs_table.layout.record
+    packed = pairs_table.values[first * size : last * size].copy()
+    packed[-1] |= pairs.LAST
+    table = Table("w", packed, pairs_table.layout)
+    return replace(call, arguments={**call.arguments, "pairs": table, "out": replace(out, offset=out.offset + 2 * first)})
 
 
 def _helpers(layout: Layout, bits: int, body: str) -> list[Routine]:

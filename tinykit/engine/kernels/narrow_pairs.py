@@ -34,6 +34,9 @@ class Nibbles:
         """The routine for columns of any length."""
         return NibbleBlock(pixels, STREAM, True, self.clamp)
 
+    def layout(self, words: int) -> None:
+        """Weights of fewer than 8 bits have been packed; nothing is known of bytes."""
+
     def pack(self, order: np.ndarray) -> np.ndarray:
         """int32 words, pair by pair: the initial sums, 4 taps a word, the multipliers, shifts and zero point.
 
@@ -137,6 +140,9 @@ class Lanes:
             if self._fits(2 * np.array([0, *range(first, steps, size)])):
                 return self._block(pixels, size, True, True)
         raise AssertionError("16 taps of 3 are always within 14 bits")
+
+    def layout(self, words: int) -> None:
+        """Weights of fewer than 8 bits have been packed; nothing is known of bytes."""
 
     def pack(self, order: np.ndarray) -> np.ndarray:
         """int32 words, pair by pair: the initial sum, 8 taps a word, twice the bias (of both where B is taken out), the sign of the first

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinykit.engine.call import Records
 from tinykit.engine.kernels.blocks import STREAM, Block, Clamp
 from tinykit.engine.requant import accumulator_range, code_base
 from tinykit.graph import ir
@@ -19,6 +20,8 @@ from tinykit.graph.fixedpoint import multiply_by_quantized_multiplier
 _WRAPS = 1 << 31
 _JOINT = 1 << 23  # |B| below it: S - A = 256 B does not leave 32 bits
 _HALF = 1 << 30
+LAST = 1 << 15
+"""In a pair's last word: it is the last one."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Channels:
         """The last word of each pair. The mark is on the last pair and, where that overlaps, on the one before."""
         first, second = self.sides
         marks = np.arange(len(first)) >= len(first) - 1 - len(self.bias) % 2
-        return self.shift[first] | self.shift[second] << 8 | marks << 15 | (2 * self.zero + 1) << 16
+        return self.shift[first] | self.shift[second] << 8 | marks * LAST | (2 * self.zero + 1) << 16
 
 
 def table(columns: list[np.ndarray]) -> np.ndarray:
@@ -129,6 +132,10 @@ class Bytes:
     def stream(self, pixels: int, quads: int) -> Block:
         """The routine for columns of any length."""
         return Block(pixels, STREAM, True, self.split, self.clamp)
+
+    def layout(self, words: int) -> Records:
+        """Where weights lie in the records of a pair, which have so many words."""
+        return Records(words, 2, before=2, after=3, joined=not self.split)
 
     def pack(self, order: np.ndarray) -> np.ndarray:
         """int32 words, pair by pair.

@@ -7,14 +7,14 @@ Positions are indices, because a pointer must not be stepped beyond its array, n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from textwrap import indent
 
 import numpy as np
 
 from tinykit.engine import access
-from tinykit.engine.call import Argument, Call, Function, Place, Table
-from tinykit.engine.kernels.common import expect_int8, expect_range, integers
+from tinykit.engine.call import Argument, Call, Function, Place, Records, Table
+from tinykit.engine.kernels.common import channels_part, expect_int8, expect_range, integers
 from tinykit.engine.kernels.narrow import blocks, narrowed, pad_row, rows, weight_format
 from tinykit.engine.memory import is_packed
 from tinykit.engine.packing import width_tag
@@ -158,7 +158,22 @@ def _fill(text: str, scale: Requant) -> str:
 
 
 def _common(op: ir.Weighted, x: ir.Tensor, scale: Requant, weights: np.ndarray, places: dict[str, Argument]) -> dict[str, Argument]:
-    return {**places, "weights": Table("w", weights), "bias": folded_bias(op, x), **scale.arguments}
+    four = Records(4 * op.weights[0].size, 4) if op.weight_bits == 8 and not isinstance(op, ir.DepthwiseConv2D) else None
+    return {**places, "weights": Table("w", weights, four), "bias": folded_bias(op, x), **scale.arguments}
+
+
+def part(graph: ir.Graph, op: ir.Op) -> Callable[[Call, int, int], Call] | None:
+    """What computes some output channels alone, see `Variant.part`."""
+    dense = isinstance(op, ir.Conv2D | ir.FullyConnected)
+    return channels_part if dense and not is_packed(graph.tensors[op.output]) else None
+
+
+def again(graph: ir.Graph, op: ir.Op) -> float:
+    """Instructions for an output's pixels that do not depend on its channels, see `Variant.again`: about ten a tap."""
+    if not isinstance(op, ir.Conv2D):
+        return 20
+    taps = kernel_of(op)[0] * kernel_of(op)[1]
+    return 10.0 * (taps + 1) * graph.tensors[op.output].size / max(len(op.weights), 1)
 
 
 def _function(graph: ir.Graph, op: ir.Weighted, name: str, parameters: Iterable[tuple[str, str]], text: str, scale: Requant) -> Function:
