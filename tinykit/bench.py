@@ -31,6 +31,7 @@ from tinykit.boards.table import DEFAULT_BOARD, firmware_board, firmware_boards
 from tinykit.cli import expect_flags, run_program
 from tinykit.compile import define_engine_flags
 from tinykit.engine.goal import BALANCED
+from tinykit.engine.storage import AUTO, StorageWish
 from tinykit.errors import BudgetError, DataError, ParityError
 from tinykit.hardware import shell
 
@@ -76,7 +77,7 @@ def _rows_are_ours(layers: Sequence[Mapping[str, str]]) -> bool:
 
 def bench(model: Path, boards: Sequence[str], out: Path, *, simplified: bool = True, toolchain: str | None = None,
           optimize: str = BALANCED.name, autotune: bool = False, level: str | None = None,
-          samples: int = 2) -> list[Benchmark]:  # fmt: skip
+          storage: str = AUTO, storage_limit: float = StorageWish.limit, samples: int = 2) -> list[Benchmark]:  # fmt: skip
     """Compiles for every board and counts; each verifies `samples` inputs. Results stay in out/<board>.
 
     Raises:
@@ -91,7 +92,7 @@ def bench(model: Path, boards: Sequence[str], out: Path, *, simplified: bool = T
         folder = out / board
         try:
             compile_model(model, board, folder, simplified=simplified, toolchain=toolchain, optimize=optimize, autotune=autotune,
-                          level=level, samples=samples, log=lambda line: None)  # fmt: skip
+                          level=level, storage=storage, storage_limit=storage_limit, samples=samples, log=lambda line: None)  # fmt: skip
         except BudgetError:
             if not (folder / "report.json").is_file():
                 raise
@@ -185,7 +186,7 @@ def _emulate() -> None:
     with tempfile.TemporaryDirectory(prefix="tinykit-bench-") as temporary:
         results = bench(Path(FLAGS.model), list(dict.fromkeys(FLAGS.board)), Path(FLAGS.out or temporary), toolchain=FLAGS.toolchain,
                         simplified=FLAGS.simplify, optimize=FLAGS.optimize, autotune=FLAGS.autotune, level=FLAGS.compiler_level,
-                        samples=FLAGS.samples)  # fmt: skip
+                        storage=FLAGS.storage, storage_limit=FLAGS.storage_limit, samples=FLAGS.samples)  # fmt: skip
     for result in results:
         if before is not None and before.report.get("model") != result.report["model"]:
             print(f"note: {FLAGS.compare} holds another model, {before.report.get('model')!r}")

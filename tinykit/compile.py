@@ -24,6 +24,7 @@ from tinykit.config.catalogue import check_name
 from tinykit.config.sizes import format_size
 from tinykit.engine import generate
 from tinykit.engine.goal import BALANCED, GOALS
+from tinykit.engine.storage import AUTO, CHOICES, StorageWish
 from tinykit.errors import BudgetError, ModelError
 from tinykit.graph import ir
 from tinykit.graph.reader import read_tflite
@@ -78,12 +79,17 @@ def compile_model(
     optimize: str = BALANCED.name,
     autotune: bool = False,
     level: str | None = None,
+    storage: str = AUTO,
+    storage_limit: float = StorageWish.limit,
     samples: int = 16,
     seed: int = 0,
     task: str | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, object]:
     """Compiles a `.tflite` file; returns what report.json holds.
+
+    Args:
+        storage, storage_limit: as the flags of these names.
 
     `task`: the MLPerf Tiny task (kws01, ic01, vww01, ad01) as which monitor.elf answers.
 
@@ -94,9 +100,11 @@ def compile_model(
     """
     from tinykit.boards.artefacts import claimed, write_artefacts
     from tinykit.boards.pipeline import compile_graph, report_json
+    from tinykit.boards.storage import storage_lines
     from tinykit.boards.toolchain import check_optimize, choose
     from tinykit.engine.mlperf import check_task
 
+    check_name("storage", storage, list(CHOICES))
     check_name("optimize", optimize, list(GOALS))  # before an earlier result is given up, as all that follows
     if level is not None:
         check_optimize(level)
@@ -110,7 +118,7 @@ def compile_model(
     with claimed(out):
         compiled = compile_graph(
             model.deployed, board, out, name=prefix, toolchain=toolchain, goal=GOALS[optimize], autotune=autotune, level=level,
-            samples=samples, seed=seed, monitor=True, task=task, log=log,
+            storage=StorageWish(storage, storage_limit), samples=samples, seed=seed, monitor=True, task=task, log=log,
         )  # fmt: skip
         report = report_json(compiled, model=path.name, source=model.sha256)
         write_artefacts(compiled, out, report)
@@ -126,6 +134,8 @@ def compile_model(
     elif run is not None and run.cycle_bracket is not None:
         least, most = run.cycle_bracket
         log(f"{run.instructions:,} instructions, {least:,} to {most:,} cycles (not validated for a Cortex-M7); emulated({board.name})")
+    for line in storage_lines(compiled):
+        log(line)
     problems = compiled.problems()
     if problems:
         raise BudgetError(problems)
@@ -141,6 +151,15 @@ def define_engine_flags() -> None:
     flags.DEFINE_enum("optimize", BALANCED.name, list(GOALS), goals)
     flags.DEFINE_bool("autotune", False, tuned)
     flags.DEFINE_string("compiler_level", None, level)
+    define_storage_flags()
+
+
+def define_storage_flags() -> None:
+    """Declares the flags that decide how weights lie in flash."""
+    stored = "How weights lie in flash. dense: as kernels read them; auto: each layer's smallest coding where it pays; or one coding."
+    flags.DEFINE_enum("storage", AUTO, list(CHOICES), stored)
+    limit = "Instructions of decoding a layer's weights, as a share of the layer's own, beyond which it stays dense."
+    flags.DEFINE_float("storage_limit", StorageWish.limit, limit, lower_bound=0, upper_bound=1000)
 
 
 def define_flags() -> None:
@@ -162,7 +181,7 @@ def _work(argv: Sequence[str]) -> None:
     compile_model(
         Path(FLAGS.model), FLAGS.board, Path(FLAGS.out), simplified=FLAGS.simplify, name=FLAGS.name,
         toolchain=FLAGS.toolchain, optimize=FLAGS.optimize, autotune=FLAGS.autotune, level=FLAGS.compiler_level,
-        samples=FLAGS.samples, seed=FLAGS.seed, task=FLAGS.mlperf,
+        storage=FLAGS.storage, storage_limit=FLAGS.storage_limit, samples=FLAGS.samples, seed=FLAGS.seed, task=FLAGS.mlperf,
         log=lambda line: print(line, flush=True),
     )  # fmt: skip
 

@@ -21,9 +21,11 @@ from absl import flags
 
 from tinykit.boards.table import DEFAULT_BOARD, firmware_board, firmware_boards
 from tinykit.cli import expect_flags, run_program
+from tinykit.compile import define_storage_flags
 from tinykit.config.catalogue import check_name
 from tinykit.config.sizes import format_size
 from tinykit.engine.mlperf import check_task
+from tinykit.engine.storage import AUTO, CHOICES, StorageWish
 from tinykit.errors import ConfigError
 from tinykit.packaging.folder import Written, write_folder
 from tinykit.packaging.lint import lint_library
@@ -47,6 +49,8 @@ def deploy(
     name: str | None = None,
     engine: str = "tinykit",
     task: str | None = None,
+    storage: str = AUTO,
+    storage_limit: float = StorageWish.limit,
     force: bool = False,
     log: Callable[[str], None] = print,
 ) -> Path:
@@ -57,6 +61,7 @@ def deploy(
         workdir, model: one of the two: a finished run, or a `.tflite`.
         out: default: deploy/<target> in `workdir`, or deploy/<name>/<target> in the current folder.
         name: prefix of the C names; default: the run's or the file's.
+        storage, storage_limit: how the weights of a `.tflite` lie in flash, see `tinykit.engine.storage`; a run has chosen already.
         engine: what computes: 'tinykit' (generated C, no dependency), or 'tflm' (TensorFlow Lite Micro).
         task: MLPerf Tiny task as which the package's monitor answers; None: none.
         force: files that were edited are saved as *.bak and written anew.
@@ -70,9 +75,11 @@ def deploy(
         raise ConfigError("expected one of --workdir=FOLDER (a finished run) and --model=FILE.tflite")
     check_name("target", target, list(TARGETS))
     check_name("engine", engine, list(ENGINES))
+    check_name("storage", storage, list(CHOICES))
     board, kind = firmware_board(board_name), TARGETS[target]
     _check_engine(engine, target)
-    network = network_of_run(workdir, name) if workdir is not None else network_of_model(model or Path(), name)
+    wish = StorageWish(storage, storage_limit)
+    network = network_of_run(workdir, name) if workdir is not None else network_of_model(model or Path(), name, wish)
     if task is not None:
         check_task(task, network.graph)
     log(f"{network.title}: {network.origin}; symbols begin with {network.name}_")
@@ -137,6 +144,7 @@ def define_flags() -> None:
     flags.DEFINE_string("name", None, "Prefix of the C names. Default: the run's or the file's name.")
     flags.DEFINE_string("engine", "tinykit", "What computes: tinykit (generated C) or tflm (TensorFlow Lite Micro, which you install).")
     flags.DEFINE_string("mlperf", None, "MLPerf Tiny task as which the package's monitor answers: kws01, ic01, vww01 or ad01.")
+    define_storage_flags()
     flags.DEFINE_bool("force", False, "Writes edited files anew; yours are kept as *.bak.")
 
 
@@ -148,7 +156,8 @@ def _work(argv: Sequence[str]) -> None:
 
     deploy(
         FLAGS.target, FLAGS.board, workdir=path(FLAGS.workdir), model=path(FLAGS.model), out=path(FLAGS.out), name=FLAGS.name,
-        engine=FLAGS.engine, task=FLAGS.mlperf, force=FLAGS.force, log=lambda line: print(line, flush=True),
+        engine=FLAGS.engine, task=FLAGS.mlperf, storage=FLAGS.storage, storage_limit=FLAGS.storage_limit,
+        force=FLAGS.force, log=lambda line: print(line, flush=True),
     )  # fmt: skip
 
 

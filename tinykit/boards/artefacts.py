@@ -11,6 +11,7 @@ from typing import Any
 
 from tinykit import atomic
 from tinykit.boards.pipeline import Compiled, engine_sources, layer_table
+from tinykit.boards.storage import STORAGE_COLUMNS
 from tinykit.engine.generate import Engine
 from tinykit.errors import ConfigError
 from tinykit.export.arena import plan_json
@@ -20,6 +21,7 @@ from tinykit.locking import hold
 
 LAYER_COLUMNS = (
     "name", "kind", "kernel", "input_shape", "output_shape", "macs", "instructions", "instructions_per_mac", "cycles", "ram", "flash",
+    *STORAGE_COLUMNS,
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tinykit.boards.image import Image
 from tinykit.boards.linker import STACK_BYTES
 from tinykit.boards.monitor import Monitor, build_monitor, monitor_json
 from tinykit.boards.profiling import CallProfile, with_enough_stack
+from tinykit.boards.storage import Twin, build_twin, coded_layers, storage_json, storage_row
 from tinykit.boards.table import Board, Budget
 from tinykit.boards.toolchain import Toolchain, check_optimize, choose
 from tinykit.boards.verify import Verification, verify
@@ -27,6 +28,7 @@ from tinykit.engine.memory import Samples, as_samples, inputs_of, outputs_of, pa
 from tinykit.engine.mlperf import check_task
 from tinykit.engine.select import Preference
 from tinykit.engine.selftest import firmware_header, selftest_header, selftest_source
+from tinykit.engine.storage import AS_IT_PAYS, DENSE, StorageWish
 from tinykit.errors import BudgetError, ParityError
 from tinykit.graph import costs, ir, reference
 from tinykit.graph.plan.hints import advice
@@ -53,6 +55,7 @@ class Compiled:
         budget: what it may take.
         vector: the input of the self-test, one sample of every input by name.
         monitor: what became of monitor.elf, None where it was not wanted.
+        dense: the same network with all weights as kernels read them; None where nothing is coded, or where that does not fit.
     """
 
     engine: Engine
@@ -62,6 +65,7 @@ class Compiled:
     budget: Budget
     vector: Samples
     monitor: Monitor | None = None
+    dense: Twin | None = None
 
     @property
     def stack(self) -> int:
@@ -166,6 +170,7 @@ def compile_graph(
     goal: Goal = BALANCED,
     autotune: bool = False,
     level: str | None = None,
+    storage: StorageWish = AS_IT_PAYS,
     budget: Budget | None = None,
     inputs: np.ndarray | Samples | None = None,
     samples: int = DEFAULT_SAMPLES,
@@ -186,6 +191,7 @@ def compile_graph(
         goal: what the engine is made best for.
         autotune: every variant of every kernel is counted on the emulated board, instead of estimated.
         level: the compiler's, one of toolchain.OPTIMIZE_LEVELS; default: the goal's, see LEVELS.
+        storage: how weights may lie in flash.
         parity_error: False leaves a difference to the caller, who finds it in `Compiled.verification`.
         monitor: builds `out`/monitor.elf too, where it fits.
         task: the MLPerf Tiny task as which the monitor answers; default: under the network's own name.
@@ -203,10 +209,10 @@ def compile_graph(
     level = check_optimize(LEVELS[goal.name][tools.name] if level is None else level)
     vectors = random_samples(graph, samples, seed) if inputs is None else as_samples(graph, inputs)
     room = None if board.ram_bytes is None else max(0, (budget or board.budget()).ram or board.ram_bytes) - STACK_BYTES
-    preference = Preference(goal, room)
+    preference = Preference(goal, room, storage=storage)
     if autotune and goal.fast:
         tuner = Tuner(board, tools, level, lambda made: firmware_sources(made, vectors), log)
-        preference = Preference(goal, room, tuner.measure(graph, room))
+        preference = replace(preference, measured=tuner.measure(graph, room))
     engine = build_engine(graph, name, preference)
     plan = engine.plan
     log(
@@ -228,7 +234,11 @@ def compile_graph(
         raise ParityError(f"{build.elf.name}: {verification.mismatches} elements differ; first: {verification.first}")
     first = {name: values[:1] for name, values in vectors.items()}
     told = _monitor(engine, board, out, first, tools, level, verification.stack, task, log) if monitor else None
-    return Compiled(engine, board, build, verification, budget or board.budget(), first, told)
+    dense = None
+    if coded_layers(engine):
+        plain = build_engine(graph, name, replace(preference, storage=StorageWish(DENSE)))
+        dense = build_twin(plain, firmware_sources(plain, first), board, tools, level)
+    return Compiled(engine, board, build, verification, budget or board.budget(), first, told, dense)
 
 
 def _monitor(
@@ -283,6 +293,7 @@ def layer_table(compiled: Compiled) -> list[dict[str, Any]]:
                 "cycles": profile.cycles if profile else None,
                 "ram": memory.footprint,
                 "flash": call.flash,
+                **storage_row(call, profile, compiled.dense),
             }
         )
     return rows
@@ -313,6 +324,7 @@ def report_json(compiled: Compiled, *, model: str, source: str) -> dict[str, Any
         "self_test_bytes": sizes.selftest,
         "ram": {"total": compiled.ram, "arena": sizes.arena, "static": sizes.static, "stack": compiled.stack},
         "arena": {"bytes": plan.arena_bytes, "lower_bound": plan.lower_bound, "order_exact": plan.order_exact},
+        "storage": storage_json(compiled),
         "macs": costs.total_macs(compiled.engine.graph),
         "instructions": None if run is None else run.instructions,
         "cycles": None if run is None else run.cycles,

@@ -12,7 +12,7 @@ In the cycles of any such stretch, the two of the jump to its first instruction 
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from unicorn.arm_const import UC_ARM_REG_LR, UC_ARM_REG_R0
@@ -59,12 +59,14 @@ class CallProfile:
         instructions: executed, exactly.
         cycles: the model of cycles.py; on a Cortex-M7 an upper bound, see InferenceRun.
         histogram: instructions by class (cycles.CLASSES).
+        functions: instructions by function.
     """
 
     callee: str
     instructions: int
     cycles: int
     histogram: Mapping[str, int]
+    functions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,8 @@ def profile_calls(
         instructions, cycles, part = meter.read()
         callee = board.image.function_at(target)
         name = callee.name if callee else f"0x{target:08x}"
-        result.append(CallProfile(name, instructions, cycles, board.counter.histogram(part)))
+        functions = {inner: count for inner, (count, _) in board.counter.by_function(part, board.image).items()}
+        result.append(CallProfile(name, instructions, cycles, board.counter.histogram(part), functions))
         if after_call is not None:
             after_call(number)
     return result

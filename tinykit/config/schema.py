@@ -72,6 +72,13 @@ class EngineConfig(Section):
         default=False,
         description="count every variant of every kernel on the emulated board instead of estimating it, before the last build",
     )
+    storage: Literal["dense", "auto", "bitmap", "lut", "bitmap+lut", "huffman", "bitmap+huffman", "ans"] = Field(
+        default="auto",
+        description="how weights lie in flash: dense: as kernels read them; auto: a layer's smallest coding where it pays; or one coding",
+    )
+    storage_limit: float = Field(
+        default=0.25, ge=0, le=1000, description="instructions of decoding a layer, as a share of its own, beyond which it stays dense"
+    )
 
 
 class CheckConfig(Section):

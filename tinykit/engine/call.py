@@ -22,6 +22,7 @@ class Records:
         channels: output channels of a record.
         before, after: elements in front of a record's weights and behind them that are constants of its channels.
         joined: two bytes a and b lie as the halfword a + 256 b.
+        apart: the last record is computed with all others or alone.
     """
 
     record: int
@@ -29,6 +30,7 @@ class Records:
     before: int = 0
     after: int = 0
     joined: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,14 @@ class Layer:
         """Of its table."""
         return -(-len(self.table.values) // self.weights.records.record)
 
+    def slices(self, each: int) -> list[tuple[int, int]]:
+        """(first record, last, excluded) of each slice, where `each` records are decoded at once."""
+        if each >= self.records:
+            return [(0, self.records)]
+        end = self.records - self.weights.records.apart
+        alone = [(end, self.records)] * self.weights.records.apart
+        return [(first, min(first + each, end)) for first in range(0, end, each)] + alone
+
     @property
     def entropy(self) -> float:
         """Bits a weight, of weights that are drawn as often as these occur."""
@@ -83,32 +91,31 @@ def _up(size: int) -> int:
 def extra_instructions(layer: Layer, coded: Coded, each: int) -> float:
     """About how many more instructions the layer takes, with `each` records decoded at once: at most so many for decoding, and what slices
     do again."""
-    slices = -(-layer.records // each)
+    slices = len(layer.slices(each))
     decoding = decoders.worst_instructions(coded.scheme, coded.book, (layer.size, coded.seen), layer.weights.woven, slices)
     return decoding + (slices - 1) * layer.variant.again
 
 
 def coded_variant(graph: ir.Graph, layer: Layer, coded: Coded, each: int) -> Variant:
     """The layer with its weights coded, `each` records at a time."""
-    plain, slices, records = layer.variant, -(-layer.records // each), layer.records
+    plain, slices = layer.variant, layer.slices(each)
     at, table = _places(layer, each)
 
-    def some(call: Call, first: int) -> Call:
-        return call if slices == 1 or plain.part is None else plain.part(call, first, min(first + each, records))
+    def some(call: Call, first: int, last: int) -> Call:
+        return call if len(slices) == 1 or plain.part is None else plain.part(call, first, last)
 
-    firsts = range(0, records, each)
     whole = plain.call(False)
-    decoding = [_decoding(layer, coded, some(whole, first), at, table) for first in firsts]
+    decoding = [_decoding(layer, coded, some(whole, *records), at, table) for records in slices]
     ctype = next(t for t, name in whole.function.parameters if name == layer.parameter)
 
     def calls(reverse: bool) -> tuple[Call, ...]:
         again, found = plain.call(reverse), list[Call]()
-        for first, decode in zip(firsts, decoding):
-            call = some(again, first)
+        for records, decode in zip(slices, decoding):
+            call = some(again, *records)
             found += [*decode, replace(call, arguments={**call.arguments, layer.parameter: Place(None, at, ctype)})]
         return tuple(found)
 
-    touched = plain.access if slices == 1 else access.whole(graph, layer.op)  # all of the input is read again
+    touched = plain.access if len(slices) == 1 else access.whole(graph, layer.op)  # all of the input is read again
     stored = _stored(call for decode in decoding for call in decode)
     instructions = extra_instructions(layer, coded, each)
     reason = f"saves {layer.size - stored:,} bytes"
@@ -116,7 +123,7 @@ def coded_variant(graph: ir.Graph, layer: Layer, coded: Coded, each: int) -> Var
         plain,
         access=replace(touched, scratch=scratch_bytes(layer, coded, each)),
         instructions=plain.instructions + instructions,
-        storage=Storage(coded.scheme.name, layer.size, stored, instructions, reason, slices, calls),
+        storage=Storage(coded.scheme.name, layer.size, stored, instructions, reason, len(slices), calls),
     )
 
 

@@ -50,6 +50,10 @@ class StorageWish:
         return () if self.choice == DENSE else tuple(SCHEMES.values()) if self.choice == AUTO else (SCHEMES[self.choice],)
 
 
+AS_IT_PAYS = StorageWish()
+"""Where nobody says anything."""
+
+
 @dataclass(frozen=True)
 class Room:
     """The memory that there is to decode weights in.

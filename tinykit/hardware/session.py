@@ -16,6 +16,7 @@ from tinykit.boards.table import Board, firmware_board
 from tinykit.compile import Model, compile_model, read_model
 from tinykit.engine.goal import BALANCED
 from tinykit.engine.memory import random_samples
+from tinykit.engine.storage import AUTO, StorageWish
 from tinykit.errors import BudgetError, ConfigError, ParityError
 from tinykit.hardware.flash import flash
 from tinykit.hardware.measure import Findings, measure
@@ -84,6 +85,8 @@ class Build:
     autotune: bool = False
     level: str | None = None
     task: str | None = None
+    storage: str = AUTO
+    storage_limit: float = StorageWish.limit
 
 
 def build_monitor_for(source: Source, board: Board, out: Path, build: Build, log: Callable[[str], None]) -> dict[str, Any]:
@@ -95,7 +98,8 @@ def build_monitor_for(source: Source, board: Board, out: Path, build: Build, log
     try:
         compile_model(
             source.model, board.name, out, simplified=build.simplified, name=source.name, toolchain=build.toolchain,
-            optimize=build.optimize, autotune=build.autotune, level=build.level, samples=2, task=build.task, log=log,
+            optimize=build.optimize, autotune=build.autotune, level=build.level, storage=build.storage,
+            storage_limit=build.storage_limit, samples=2, task=build.task, log=log,
         )  # fmt: skip
     except BudgetError:
         if not (out / "report.json").is_file():

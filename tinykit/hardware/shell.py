@@ -71,7 +71,10 @@ def work() -> None:
         Path(FLAGS.model) if FLAGS.model else Path(FLAGS.workdir) / "model.tflite", workdir, Path(FLAGS.data) if FLAGS.data else None,
         FLAGS.config, tuple(FLAGS.set), FLAGS.limit,
     )  # fmt: skip
-    build = Build(FLAGS.simplify, FLAGS.toolchain, FLAGS.optimize, FLAGS.autotune, FLAGS.compiler_level, FLAGS.mlperf)
+    build = Build(
+        FLAGS.simplify, FLAGS.toolchain, FLAGS.optimize, FLAGS.autotune, FLAGS.compiler_level, FLAGS.mlperf, FLAGS.storage,
+        FLAGS.storage_limit,
+    )  # fmt: skip
     board = firmware_board(FLAGS.board[0])
     with _folder(FLAGS.out) as parent:
         out = parent / board.name

@@ -14,6 +14,8 @@ import numpy as np
 from tinykit.compile import read_model
 from tinykit.engine.generate import build_engine, check_name
 from tinykit.engine.memory import inputs_of, outputs_of, pack, pack_codes, random_samples
+from tinykit.engine.select import Preference
+from tinykit.engine.storage import AS_IT_PAYS, StorageWish
 from tinykit.errors import ModelError
 from tinykit.export.golden import Golden, read_golden
 from tinykit.graph import ir, reference
@@ -57,14 +59,15 @@ class Network:
     of_run: bool = False
 
 
-def network_of_model(path: Path, name: str | None = None) -> Network:
+def network_of_model(path: Path, name: str | None = None, storage: StorageWish = AS_IT_PAYS) -> Network:
     """The network of a `.tflite`; its vectors are random inputs with the reference executor's outputs.
 
     Raises:
         ModelError: the file cannot be read exactly, or `name` is no C name.
     """
     model = read_model(path)
-    engine = build_engine(model.deployed, check_name(name) if name else network_name(path.stem))
+    preference = Preference(storage=storage)
+    engine = build_engine(model.deployed, check_name(name) if name else network_name(path.stem), preference)
     interface = read_interface(engine.files[f"{engine.name}.h"], engine.name, path.name)
     graph, count = engine.graph, _vector_count(interface, MOST_VECTORS)
     samples = random_samples(graph, count)

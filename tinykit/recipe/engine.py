@@ -71,20 +71,22 @@ def build_and_check(
     from tinykit.engine.generate import build_engine
     from tinykit.engine.goal import SIZE
     from tinykit.engine.select import Preference
+    from tinykit.engine.storage import StorageWish
 
     target = emulated_board(board_name)
     result = EngineResult()
 
     def build(goal: Goal) -> Compiled:
         return compile_graph(
-            graph, target, folder, inputs=stored, budget=budget, goal=goal, autotune=wanted.autotune, monitor=True, log=log,
+            graph, target, folder, inputs=stored, budget=budget, goal=goal, autotune=wanted.autotune,
+            storage=StorageWish(wanted.storage, wanted.storage_limit), monitor=True, log=log,
             progress=progress, parity_error=False,
         )  # fmt: skip
 
     try:
         compiled = _compiled(wanted, build, log, result.notes)
     except BudgetError as error:
-        engine = build_engine(graph, preference=Preference(SIZE))
+        engine = build_engine(graph, preference=Preference(SIZE, storage=StorageWish(wanted.storage, wanted.storage_limit)))
         result.problems, result.arena = error.problems, planned_arena(engine)
         result.notes.append(f"The engine cannot be linked for {target.name}: it does not fit; it was compared on this computer only.")
         result.counts.append(host(engine))
@@ -128,6 +130,8 @@ def _emulated(compiled: Compiled) -> Count:
 
 
 def _metrics(compiled: Compiled, mismatches: int) -> dict[str, Any]:
+    from tinykit.boards.storage import storage_json
+
     sizes, run = compiled.build.sizes, compiled.verification.run
     return {
         "parity": {"engine_vs_reference": mismatches},
@@ -136,4 +140,5 @@ def _metrics(compiled: Compiled, mismatches: int) -> dict[str, Any]:
         "instructions": None if run is None else run.instructions,
         "cycles": None if run is None else run.cycles,
         "board": compiled.board.name,
+        "storage": storage_json(compiled),
     }

@@ -44,6 +44,8 @@ HOST_MACS = 20_000_000_000
 SHOWN_MISTAKES = 12
 _HELD = ("encoding", "file_bytes_as_int8", "file_bytes", "reason")
 """Columns of layers.csv that say how the .tflite holds an op's weights."""
+_STORED = ("storage", "weights_dense", "weights_stored", "slices", "instructions_dense", "decode_instructions", "storage_reason")
+"""Columns of layers.csv that say how the engine holds an op's weights: those of `tinykit.boards.storage`."""
 _NO_TFLM = {"a": "TFLM", "b": "reference", "scope": "outputs", "mismatches": None, "elements": None, "samples": None}
 """A comparison that was not made, for the report's table; its notes say why."""
 
@@ -216,7 +218,7 @@ def _write(
     for name, text in model_data(tflite).items():
         atomic.write_text(path / name, text)
     atomic.write_text(path / "op_resolver.h", op_resolver_header(written.methods))
-    atomic.write_text(path / "layers.csv", layers_csv(layers, (*COLUMNS, *_HELD)))
+    atomic.write_text(path / "layers.csv", layers_csv(layers, (*COLUMNS, *_HELD, *_STORED)))
     arena = arena_json(costs.liveness(graph), host_bytes=checked.arena_bytes, estimate=costs.tflm_arena_estimate(graph))
     arena["engine"] = engine.arena
     atomic.write_json(path / "arena.json", arena)
@@ -235,7 +237,7 @@ def _write(
 def _layers(graph: ir.Graph, engine: EngineResult, written: Written) -> list[dict[str, Any]]:
     """Rows of layers.csv and of the report: what an op is, what the emulated run says about it, and how the .tflite holds its weights."""
     held = {e.op: dict(zip(_HELD, (e.encoding, e.bytes_before, e.bytes_after, e.reason))) for e in written.encodings}
-    extra = ("kernel", "instructions", "instructions_per_mac", "cycles", "ram", "flash")
+    extra = ("kernel", "instructions", "instructions_per_mac", "cycles", "ram", "flash", *_STORED)
     rows = [dataclasses.asdict(row) for row in costs.layer_rows(graph)]
     return [row | {key: engine.layers.get(row["name"], {}).get(key) for key in extra} | held.get(row["name"], {}) for row in rows]
 

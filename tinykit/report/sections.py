@@ -124,6 +124,8 @@ def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "macs": numbers.count(layer.get("macs")),
             "bits": f"{layer.get('weight_bits') or '–'} / {layer.get('activation_bits') or '–'}" + _encoding(layer),
             "weights": numbers.count(layer.get("weight_bytes")),
+            "stored": _stored(layer),
+            "stored_why": layer.get("storage_reason") or "",
             "biases": numbers.count(layer.get("bias_bytes")),
             "live": numbers.count(layer.get("live_bytes")),
             "kernel": layer.get("kernel") or UNKNOWN,
@@ -133,6 +135,16 @@ def layer_rows(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for layer in layers
     ]
+
+
+def _stored(layer: Mapping[str, Any]) -> str:
+    """How the engine holds the weights: their coding, bytes before and after, instructions before and after."""
+    coding = layer.get("storage")
+    if coding in (None, "dense"):
+        return coding or ""
+    before, after = layer.get("instructions_dense"), layer.get("instructions")
+    text = f"{coding}: {layer['weights_dense']:,} → {layer['weights_stored']:,} B"
+    return text + (f", {before:,} → {after:,} instructions" if before is not None and after is not None else "")
 
 
 def _encoding(layer: Mapping[str, Any]) -> str:

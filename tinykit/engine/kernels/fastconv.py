@@ -69,8 +69,7 @@ def variants(graph: ir.Graph, op: ir.Conv2D) -> list[Variant]:
     found = []
     for count in layer.form.counts:
         scratch = layer.scratch(_block(layer, count).layout)
-        whole = layer.y.channels % 2 or is_packed(layer.y)  # what is stored besides a pair's own bytes needs all of them
-        call, part = partial(_call, layer, count), None if whole else _part
+        call, part = partial(_call, layer, count), None if is_packed(layer.y) else _part  # codes are packed when all are known
         again = _instructions(layer, count, pairs=0)
         found.append(Variant(access.grouped(single, count, scratch), call, _instructions(layer, count), part, again))
         if scratch <= _SMALL:
@@ -186,15 +185,17 @@ def _call(layer: Layer, count: int, reverse: bool) -> Call:
 
 
 def _part(call: Call, first: int, last: int) -> Call:
-    """The pairs of channels `first` to `last`, the last excluded, of an even number of channels that are bytes in the arena."""
-    pairs_table, out = call.arguments["pairs"], call.arguments["out"]
-    if not (isinstance(pairs_table, Table) and pairs_table.layout and isinstance(out, Place)):
+    """The pairs of channels `first` to `last`, the last excluded, of channels that are bytes in the arena; of an odd number of them the
+    last pair comes alone."""
+    pairs_table, out, channels = call.arguments["pairs"], call.arguments["out"], call.arguments["channels"]
+    if not (isinstance(pairs_table, Table) and pairs_table.layout and isinstance(out, Place) and isinstance(channels, int)):
         raise AssertionError(f"{call.function.name} has no records of channels")
     size = pairs_table.layout.record
     packed = pairs_table.values[first * size : last * size].copy()
     packed[-1] |= pairs.LAST
     table = Table("w", packed, pairs_table.layout)
-    return replace(call, arguments={**call.arguments, "pairs": table, "out": replace(out, offset=out.offset + 2 * first)})
+    own = {"pairs": table, "out": replace(out, offset=out.offset + min(2 * first, channels - 2)), "odd": 0}
+    return replace(call, arguments={**call.arguments, **own})
 
 
 def _helpers(layout: Layout, bits: int, body: str) -> list[Routine]:

@@ -135,7 +135,8 @@ class Bytes:
 
     def layout(self, words: int) -> Records:
         """Where weights lie in the records of a pair, which have so many words."""
-        return Records(words, 2, before=2, after=3, joined=not self.split)
+        odd = bool(len(self.channels.bias) % 2)
+        return Records(words, 2, before=2, after=3, joined=not self.split, apart=odd)
 
     def pack(self, order: np.ndarray) -> np.ndarray:
         """int32 words, pair by pair.
