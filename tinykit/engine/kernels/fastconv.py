@@ -194,7 +194,7 @@ def _part(call: Call, first: int, last: int) -> Call:
     packed = pairs_table.values[first * size : last * size].copy()
     packed[-1] |= pairs.LAST
     table = Table("w", packed, pairs_table.layout)
-    own = {"pairs": table, "out": replace(out, offset=out.offset + min(2 * first, channels - 2)), "odd": 0}
+    own: dict[str, Argument] = {"pairs": table, "out": replace(out, offset=out.offset + min(2 * first, channels - 2)), "odd": 0}
     return replace(call, arguments={**call.arguments, **own})
 
 
