@@ -26,23 +26,16 @@ class Huffman:
     per_table = 4.0
 
     def book(self, values: np.ndarray) -> bytes | None:
-        symbols, counts = np.unique(values, return_counts=True)
-        if not len(symbols):
+        if not len(values) or len(np.unique(values)) == 256:  # 256 codes of one length are no byte, and are no gain
             return None
-        lengths = code_lengths(counts, MOST_BITS)
-        order = np.lexsort((symbols, lengths))
-        longest = int(lengths.max())
-        of_length = np.bincount(lengths, minlength=longest + 1)[1:]
-        if of_length.max() > 255:  # 256 values that are equally frequent: nothing to gain
-            return None
-        return bytes([longest, *of_length.tolist()]) + symbols[order].tobytes()
+        return code_book(values, MOST_BITS)
 
     def size(self, book: bytes, values: np.ndarray) -> int:
-        symbols, lengths, _ = _codes(book)
+        symbols, lengths, _ = read_book(book)
         return -(-int(np.bincount(values, minlength=256)[symbols] @ lengths) // 8)
 
     def encode(self, book: bytes, values: np.ndarray) -> bytes:
-        symbols, lengths, codes = _codes(book)
+        symbols, lengths, codes = read_book(book)
         place = np.zeros(256, np.int64)
         place[symbols] = np.arange(len(symbols))
         length, code = lengths[place[values]], codes[place[values]]
@@ -54,7 +47,7 @@ class Huffman:
         return np.packbits(bits).tobytes()
 
     def decode(self, book: bytes, stream: bytes, count: int) -> np.ndarray:
-        symbols, lengths, _ = _codes(book)
+        symbols, lengths, _ = read_book(book)
         longest, size = book[0], 8 * len(stream)
         bits = np.append(np.unpackbits(np.frombuffer(stream, np.uint8)), np.zeros(longest, np.uint8)).astype(np.int64)
         windows = sum(bits[i : size + i] << longest - 1 - i for i in range(longest))  # the next bits at every bit
@@ -79,7 +72,15 @@ class Huffman:
         return 2 << book[0]
 
 
-def _codes(book: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def code_book(values: np.ndarray, most: int) -> bytes:
+    """The book of these values (uint8, one or more, not all 256) with codes of at most `most` bits, of which there must be enough."""
+    symbols, counts = np.unique(values, return_counts=True)
+    lengths = code_lengths(counts, most)
+    longest = int(lengths.max())
+    return bytes([longest, *np.bincount(lengths)[1:].tolist()]) + symbols[np.lexsort((symbols, lengths))].tobytes()
+
+
+def read_book(book: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(values uint8, lengths, codes) in the order of the codes. Raises ModelError for a book that is none."""
     expect(len(book) > 0 and 1 <= book[0] <= MOST_BITS, Huffman.name, f"codes of up to {book[0] if book else 0} bits; 1 to {MOST_BITS}")
     longest = book[0]

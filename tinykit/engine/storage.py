@@ -42,7 +42,7 @@ class StorageWish:
 
     choice: str = AUTO
     limit: float = 0.25
-    gain: float = 0.3
+    gain: float = 0.2
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from tinykit.graph import ir
 
-NAMES = {"INT8": "int8", "INT4": "INT4", "LUT2": "LUT2"}
+DECODED = (*(f"LUT{bits}" for bits in range(1, 8)), "PRUNE", "HUFFMAN")
+"""Those that DECODE expands: indices of 1 to 7 bits into a table, a bitmap and what is not 0, Huffman codes."""
+NAMES = {"INT8": "int8", "INT4": "INT4", **{kind: kind for kind in DECODED}}
 ROUNDS = 4
 Choice = dict[str, str]
 """Encoding by the output of an op."""
@@ -23,7 +25,7 @@ class Encoding:
 
     Attributes:
         op: name of the op.
-        encoding: "int8", "INT4" (two weights a byte) or "LUT2" (four a byte, expanded by DECODE in front of the op).
+        encoding: "int8", "INT4" (two weights a byte) or one of DECODED, expanded by DECODE in front of the op.
         bytes_before: size of the file if this op's weights were int8 and all else as it is.
         bytes_after: size of the file.
         reason: why not another encoding.
@@ -45,7 +47,7 @@ def choose(
 
     Args:
         ops: the ops with weights, in order.
-        options: output of an op -> encodings that it may have, widest first.
+        options: output of an op -> encodings that it may have: those without DECODE, widest first, then the others, smallest first.
         size: bytes of the file for a choice.
 
     Beginning with the narrowest encodings without tables, tables are tried on the largest tensor, the two largest and so on, because the
@@ -53,11 +55,12 @@ def choose(
     encoding without a table.
     """
     sizes = _Sizes(ops, size)
-    best = {op.output: [e for e in options[op.output] if e != "LUT2"][-1] for op in ops}
+    best = {op.output: [e for e in options[op.output] if e not in DECODED][-1] for op in ops}
     plain = dict(best)
-    tables = sorted((op for op in ops if "LUT2" in options[op.output]), key=lambda op: -op.weights.size)
+    decoded = {op.output: next((e for e in options[op.output] if e in DECODED), None) for op in ops}
+    tables = sorted((op for op in ops if decoded[op.output] is not None), key=lambda op: -op.weights.size)
     for count in range(1, len(tables) + 1):
-        trial = plain | {op.output: "LUT2" for op in tables[:count]}
+        trial = plain | {op.output: str(decoded[op.output]) for op in tables[:count]}
         best = trial if sizes(trial) < sizes(best) else best
     for _ in range(ROUNDS):
         before = best
@@ -93,8 +96,8 @@ def note(encodings: Sequence[Encoding]) -> str:
     scratch = max(e.scratch for e in narrow)
     if scratch:
         text += (
-            f" LUT2 is expanded by TFLM's operator DECODE into its arena before each use, which takes up to {scratch:,} bytes of RAM while "
-            "the layer runs; LiteRT has no such operator and cannot run the file."
+            f" {', '.join(kind for kind in DECODED if counts[kind])}: expanded by TFLM's operator DECODE into its arena before each use, "
+            f"which takes up to {scratch:,} bytes of RAM while the layer runs; LiteRT has no such operator and cannot run the file."
         )
     return text
 
@@ -107,7 +110,7 @@ def _explain(op: ir.Weighted, options: Sequence[str], best: Choice, sizes: _Size
         reason = "the file would be " + ", ".join(others)
     else:
         reason = "8-bit weights" if op.weight_bits == 8 else f"{op.weight_bits}-bit weights, for which TFLM has nothing narrower here"
-    scratch = op.weights.size if chosen == "LUT2" else 0
+    scratch = op.weights.size if chosen in DECODED else 0
     return Encoding(op.name, NAMES[chosen], bytes_of["INT8"], after, reason, scratch)
 
 

@@ -18,6 +18,7 @@ import math
 import numpy as np
 
 from tinykit.errors import ModelError
+from tinykit.graph import decodetypes
 from tinykit.graph.flatfile import FlatOp, FlatTensor
 from tinykit.graph.readcontext import Context
 
@@ -27,6 +28,25 @@ ONE_TABLE = 15
 MAX_DECODED = 1 << 24  # elements of all decoded tensors: many operators may expand the same bytes
 _CHUNK = 1 << 18  # elements at once; a multiple of 8, so that chunks begin with a byte
 _TYPES: dict[str, np.dtype] = {"INT8": np.dtype("<i1"), "INT32": np.dtype("<i4")}
+
+
+MOST_BITS = 7
+
+
+def index_bits(values: np.ndarray) -> int | None:
+    """Bits of an index into a table of the values that occur, None where there are more than 7."""
+    bits = max(1, (len(np.unique(values)) - 1).bit_length())
+    return bits if bits <= MOST_BITS else None
+
+
+def encode_any(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(indices, header and table) as uint8: one table of the values that occur, which `index_bits` counts."""
+    table, index = np.unique(values.reshape(-1), return_inverse=True)
+    bits = index_bits(values) or 8
+    fields = index.astype(np.uint8)[:, None] >> np.arange(bits - 1, -1, -1, dtype=np.uint8) & 1
+    header = np.zeros(HEADER, np.uint8)
+    header[[1, 4, 5]] = 1, 1, ONE_TABLE << 4 | bits
+    return np.packbits(fields), np.concatenate([header, table.astype(np.int8).view(np.uint8)])
 
 
 def encode(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,10 +82,30 @@ def read(c: Context, op: FlatOp) -> None:
         c.decoded_elements += math.prod(t.shape)
         if c.decoded_elements > MAX_DECODED:
             raise ModelError(f"{op}: with {t} there are {c.decoded_elements} decoded elements; at most {MAX_DECODED} are read")
-        values = decode(c.operand(op, 2 * i), c.operand(op, 2 * i + 1), t)
+        values = _expanded(c.operand(op, 2 * i), c.operand(op, 2 * i + 1), t)
         c.decoded[index] = dataclasses.replace(t, data=values.view(np.uint8))
         if t.type == "INT8":
             c.bits[index] = width(values)
+
+
+def _expanded(encoded: FlatTensor, ancillary: FlatTensor, t: FlatTensor) -> np.ndarray:
+    """The elements of `t`, flat, whatever the decode type. Raises ModelError, which names the tensor."""
+    header = _bytes(ancillary)[:HEADER]
+    kind = int(header[0]) if len(header) else 0
+    decode_other = _OTHER_TYPES.get(kind)
+    if decode_other is None:
+        return decode(encoded, ancillary, t)
+    if len(header) < HEADER or (header[1], header[4]) != (1, 1):
+        raise ModelError(f"{ancillary} has no header of version 1 of decode type {kind}")
+    if t.type != "INT8" or any(t.zero_point):
+        raise ModelError(f"{t} is {t.type} with zero points {t.zero_point[:4].tolist()}; decode type {kind} is read for INT8 with 0")
+    try:
+        return decode_other(_bytes(encoded), _bytes(ancillary), math.prod(t.shape))
+    except ModelError as problem:
+        raise ModelError([f"{encoded}: {line}" for line in problem.problems]) from None
+
+
+_OTHER_TYPES = {decodetypes.HUFFMAN: decodetypes.decode_huffman, decodetypes.PRUNE: decodetypes.decode_prune}
 
 
 def decode(encoded: FlatTensor, ancillary: FlatTensor, t: FlatTensor) -> np.ndarray:
@@ -103,7 +143,7 @@ def _header(t: FlatTensor) -> tuple[int, int, int]:
         raise ModelError(f"{t} holds {len(data)} bytes; the header of a DECODE has {HEADER}")
     kind, version, lut_version, parameters, step = (int(data[i]) for i in (0, 1, 4, 5, 6))
     if kind != 0:
-        raise ModelError(f"{t} is for decode type {kind}; only 0 (look-up table) is supported")
+        raise ModelError(f"{t} is for decode type {kind}; 0 (look-up table), 1 (Huffman) and 2 (pruned) are supported")
     if (version, lut_version) != (1, 1):
         raise ModelError(f"{t} has version {version} of DECODE and {lut_version} of its tables; 1 and 1 are supported")
     if parameters & 8 or not parameters & 7:

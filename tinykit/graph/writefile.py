@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinykit.errors import ModelError
-from tinykit.graph import build, flatfile, ir, lut
+from tinykit.graph import build, decodetypes, flatfile, ir, lut
 from tinykit.graph.schema import schema
 
 _NUMPY_TYPES = {np.dtype(np.int8): "INT8", np.dtype(np.int32): "INT32", np.dtype(np.float32): "FLOAT32"}
@@ -23,7 +23,7 @@ class File:
     Args:
         graph: what is written.
         keep_names: write tensor names and one zero point a scale (LiteRT wants them, TFLM does not).
-        encodings: how the weights of an op are written, by its output: "INT8", "INT4" or "LUT2"; INT8 where it is missing.
+        encodings: how the weights of an op are written, by its output: a key of `encodings.NAMES`; INT8 where it is missing.
         packed: weights packed for another file of the same graph, by output and encoding; what is packed here is added.
     """
 
@@ -80,7 +80,7 @@ class File:
             return self.add(name, values.shape, kind, op.weight_scale, 0, values, axis)
         key = op.output, kind
         if key not in self.packed:
-            self.packed[key] = lut.encode(values) if kind == "LUT2" else (pack_nibbles(values),)
+            self.packed[key] = _packed(kind, op, values)
         if kind == "INT4":
             return self.add(name, values.shape, kind, op.weight_scale, 0, self.packed[key][0], axis)
         return self._decoded(name, self.packed[key], (values.shape, op.weight_scale, axis))
@@ -180,6 +180,17 @@ class File:
             b.data = np.frombuffer(content, np.uint8) if content else None
             model.buffers.append(b)
         return flatfile.pack(model)
+
+
+def _packed(kind: str, op: ir.Weighted, values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The bytes of weights: of one tensor for INT4, of the two that DECODE reads for all others."""
+    if kind == "INT4":
+        return (pack_nibbles(values),)
+    if kind == "PRUNE":
+        return decodetypes.encode_prune(values)
+    if kind == "HUFFMAN":
+        return decodetypes.encode_huffman(values)
+    return lut.encode(values) if op.weight_bits <= 2 else lut.encode_any(values)
 
 
 def pack_nibbles(values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinykit.errors import ModelError
-from tinykit.graph import build, ir, windows
+from tinykit.graph import build, decodetypes, ir, lut, windows
 from tinykit.graph.readcontext import SAME, VALID
 from tinykit.graph.writefile import File
 
@@ -37,15 +37,37 @@ def pair(f: File, op: ir.Op) -> tuple[ir.Tensor, ir.Tensor]:
     return f.graph.tensors[op.inputs[0]], f.graph.tensors[op.output]
 
 
-def encodings(op: ir.Weighted, int4: bool, lut: bool) -> list[str]:
+def encodings(op: ir.Weighted, int4: bool, decode: bool) -> list[str]:
     """What TFLM runs the weights of an op in, widest first. It refuses INT4 in FULLY_CONNECTED with a scale a channel."""
     per_channel_dense = isinstance(op, ir.FullyConnected) and len(op.weight_scale) > 1
     found = ["INT8"]
     if int4 and op.weight_bits <= 4 and not per_channel_dense:
         found.append("INT4")
-    if lut and op.weight_bits <= 2:
+    if decode and op.weight_bits <= 2:
         found.append("LUT2")
-    return found
+    return found + _decoded(op) if decode and op.weight_bits == 8 else found
+
+
+_GAIN, _LUT_GAIN = 0.3, 0.2
+"""Share of its bytes that a tensor must save, since DECODE takes time and memory; with few values, which nobody has by chance, less."""
+
+
+def _decoded(op: ir.Weighted) -> list[str]:
+    """What DECODE may expand, of sparse or clustered weights of 8 bits; the smallest first."""
+    bits, values, size = lut.index_bits(op.weights), len(np.unique(op.weights)), op.weights.size
+    sizes = {"PRUNE": -(-op.weights.size // 8) + int((op.weights != 0).sum())}
+    if bits is not None:
+        sizes[f"LUT{bits}"] = -(-op.weights.size * bits // 8) + values
+    if least_huffman(op.weights) <= (1 - _GAIN) * size and values < 256:
+        sizes["HUFFMAN"] = sum(map(len, decodetypes.encode_huffman(op.weights)))
+    gains = {kind: _LUT_GAIN if kind.startswith("LUT") else _GAIN for kind in sizes}
+    return sorted((kind for kind, n in sizes.items() if n <= (1 - gains[kind]) * size), key=lambda kind: sizes[kind])
+
+
+def least_huffman(values: np.ndarray) -> float:
+    """Bytes below which no code comes."""
+    counts = np.unique(values, return_counts=True)[1]
+    return float((counts * np.maximum(1, np.log2(values.size / counts))).sum()) / 8 if values.size else 0.0
 
 
 def _weights(f: File, op: ir.Weighted, values: np.ndarray, axis: int) -> list[int]:
