@@ -113,8 +113,8 @@ def test_dead_channels_do_not_matter() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"shift": 0}, {"shift": 1}, {"shift": -31, "bias": HALF + 30, "multiplier": WHOLE},
-        {"shift": -25, "bias": 1 << 25, "zeros": (0, -128)}, {"multiplier": 0, "shift": 0},
+        {"shift": 0, "bias": 1 << 24}, {"shift": np.array([0, -7, -8])}, {"shift": -31, "bias": HALF + 30, "multiplier": WHOLE},
+        {"shift": -25, "bias": 1 << 25, "zeros": (0, -128)}, {"multiplier": 0, "shift": 0}, {"shift": 0}, {"shift": 1},
     ],
 )  # fmt: skip
 def test_what_is_not_proved_runs_on_the_portable_kernel(given, tally) -> None:

@@ -33,7 +33,7 @@ def test_agrees_for_every_accumulator(tally) -> None:
         op, x, y = layer(seed)
         found = line.steps(op, x, y)
         assert found is not None
-        made = line.fit(op, found, np.full(12, 8))
+        made = line.fit(found, np.full(12, 8))
         if made is None:
             continue
         fitted += 1
@@ -54,7 +54,7 @@ def test_what_rounds_away_from_zero_on_both_sides_is_refused() -> None:
     op = dataclasses.replace(op, weights=weights, bias=np.zeros_like(op.bias), shift=shift)
     assert op.rounding == ir.Rounding.DOUBLE and op.act_min < y.zero_point < op.act_max
     found = line.steps(op, x, y)
-    assert found is not None and line.fit(op, found, np.full(12, 8)) is None
+    assert found is not None and line.fit(found, np.full(12, 8)) is None
 
 
 @pytest.mark.parametrize("field", ["offset", "multiplier", "power"])
@@ -64,7 +64,7 @@ def test_a_line_beside_it_disagrees(field) -> None:
     for seed in range(0, 48, 16):
         op, x, y = layer(seed)
         found = line.steps(op, x, y)
-        made = line.fit(op, found, np.full(12, 8)) if found else None
+        made = line.fit(found, np.full(12, 8)) if found else None
         assert found and made
         moved = {"offset": made.offset + (1 << made.shift - 3), "multiplier": made.multiplier + (1 << 20), "power": made.power + 1}[field]
         arrays = {name: getattr(made, name) for name in ("power", "multiplier", "offset")} | {field: moved}

@@ -9,8 +9,8 @@ It holds wherever negative results are clamped, as behind a ReLU, and hardly eve
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tinykit.graph import fixedpoint, ir
 _MOST = (1 << 31) - 1
 _POWERS = 3  # values of j that are tried for a channel
 _SHIFTS = (10, 8, 12, 6, 14, 4, 16, 18)  # values of S, usual ones first: layers with one S share code
+_STEEPER = (24, 20, 17, 14, 11, 8, 6)  # a multiplier is changed by 2^-n of itself: a channel with few levels has room for another slope
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Steps:
     """Where a layer's outputs step up, level by level.
 
     Attributes:
+        multiplier, right: int64 [out], of the definition: acc * multiplier / 2^(31 + right).
         clamp: least and largest stored output.
         level: int64 [levels, 1], all stored outputs but the least.
         first: int64 [levels, out], the least accumulator whose output is not below the level.
@@ -49,6 +51,8 @@ class Steps:
         least, most: int64 [out], outputs at its ends.
     """
 
+    multiplier: np.ndarray
+    right: np.ndarray
     clamp: tuple[int, int]
     level: np.ndarray
     first: np.ndarray
@@ -57,6 +61,11 @@ class Steps:
     high: np.ndarray
     least: np.ndarray
     most: np.ndarray
+
+    def taken(self, channels: np.ndarray) -> Steps:
+        """The steps of some channels."""
+        arrays = {f.name: getattr(self, f.name)[..., channels] for f in fields(self) if f.name not in ("clamp", "level")}
+        return replace(self, **arrays)
 
 
 def steps(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Steps | None:
@@ -72,9 +81,9 @@ def steps(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor) -> Steps | None:
 
     level = np.arange(op.act_min + 1, op.act_max + 1, dtype=np.int64)[:, None]
     least, most = output(low[None])[0], output(high[None])[0]
-    return Steps(
-        (op.act_min, op.act_max), level, _search(output, level, low, high), (least < level) & (level <= most), low, high, least, most
-    )
+    multiplier, right = (np.broadcast_to(v, low.shape).astype(np.int64) for v in (op.multiplier, -op.shift.astype(np.int64)))
+    first, reached = _search(output, level, low, high), (least < level) & (level <= most)
+    return Steps(multiplier, right, (op.act_min, op.act_max), level, first, reached, low, high, least, most)
 
 
 def _search(output: Callable[[np.ndarray], np.ndarray], level: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -88,34 +97,81 @@ def _search(output: Callable[[np.ndarray], np.ndarray], level: np.ndarray, low: 
     return last
 
 
-def fit(op: ir.Weighted, found: Steps, most_power: np.ndarray) -> Line | None:
+def fit(found: Steps, most_power: np.ndarray) -> Line | None:
     """A line for every channel, all with one S; None where there is none.
 
     Args:
         most_power: int64 [out], the largest j that the kernel's weights allow.
     """
-    return next((line for shift in _SHIFTS if (line := _fit(op, found, most_power, shift)) is not None), None)
+    return _first(found, _SHIFTS, lambda shift: _with_powers(found, shift, most_power))
 
 
-def _fit(op: ir.Weighted, found: Steps, most_power: np.ndarray, shift: int) -> Line | None:
-    right = np.where(op.multiplier == 0, shift + 1, -op.shift.astype(np.int64))
-    reach = np.maximum(np.maximum(np.abs(found.low), np.abs(found.high)), 1)
-    room = np.floor(np.log2(_MOST / reach)).astype(np.int64)  # j that 32 bits leave
+def fit_at(found: Steps, power: np.ndarray, shifts: Sequence[int]) -> Line | None:
+    """A line for every channel, all with one S; None where there is none.
+
+    Args:
+        power: int64 [out], the j that the kernel has.
+        shifts: values of S, the first that fits is taken.
+    """
+    return _first(found, shifts, lambda shift: _at_power(found, shift, power))
+
+
+_Try = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Arrays [out]: whether it is allowed, j, M."""
+
+
+def _first(found: Steps, shifts: Sequence[int], tries: Callable[[int], Iterator[_Try]]) -> Line | None:
+    return next((line for shift in shifts if (line := _settled(found, shift, tries(shift))) is not None), None)
+
+
+def _with_powers(found: Steps, shift: int, most_power: np.ndarray) -> Iterator[_Try]:
+    """Powers from the least on that M has room for."""
+    right = np.where(found.multiplier == 0, shift + 1, found.right)
     first = np.maximum(shift + 1 - right, 0)
-    done = np.zeros(len(reach), bool)
-    result = [np.zeros(len(reach), np.int64) for _ in range(3)]
     for power in (first + i for i in range(_POWERS)):
-        allowed = ~done & (power <= np.minimum(room, most_power))
+        allowed = power <= np.minimum(_room(found), most_power)
         safe = np.where(allowed, power, 0)
-        lost = safe - (shift + 1 - right)  # bits of the multiplier that are rounded off
-        wide = op.multiplier.astype(np.int64)
-        multiplier = np.where(lost > 0, (wide + ((1 << np.clip(lost, 1, 40)) >> 1)) >> np.clip(lost, 0, 40), wide)
-        low, high = _offsets(found, safe, np.minimum(multiplier, _MOST), shift)
-        fits = allowed & (low <= high)
-        for array, value in zip(result, (safe, np.minimum(multiplier, _MOST), low + (high - low) // 2)):
+        yield allowed, safe, _multiplier(found, safe - (shift + 1 - right))
+
+
+def _at_power(found: Steps, shift: int, power: np.ndarray) -> Iterator[_Try]:
+    """The multiplier that the power gives and others beside it, which may fit where its last bits are lost, or c is too coarse; 0 where the
+    output never changes, so that it does not matter what a kernel sums."""
+    none = np.zeros(len(power), np.int64)
+    yield found.least == found.most, none, none
+    lost = power - (shift + 1 - found.right)
+    allowed, safe = (lost >= 0) & (power <= _room(found)), np.minimum(power, _room(found))
+    multiplier = _multiplier(found, lost)
+    one = np.ones_like(multiplier)
+    for beside in (0 * one, one, -one, *(sign * (multiplier >> n) for n in _STEEPER for sign in (1, -1))):
+        yield allowed, safe, np.clip(multiplier + beside, 0, _MOST)
+
+
+def _room(found: Steps) -> np.ndarray:
+    """The largest j that 32 bits leave."""
+    reach = np.maximum(np.maximum(np.abs(found.low), np.abs(found.high)), 1)
+    return np.floor(np.log2(_MOST / reach)).astype(np.int64)
+
+
+def _multiplier(found: Steps, lost: np.ndarray) -> np.ndarray:
+    """M, with so many of its last bits rounded off."""
+    rounded = (found.multiplier + ((1 << np.clip(lost, 1, 40)) >> 1)) >> np.clip(lost, 0, 40)
+    return np.minimum(np.where(lost > 0, rounded, found.multiplier), _MOST)
+
+
+def _settled(found: Steps, shift: int, tries: Iterator[_Try]) -> Line | None:
+    """The first of the tries that fits each channel."""
+    done = np.zeros(len(found.low), bool)
+    result = [np.zeros(len(found.low), np.int64) for _ in range(3)]
+    for allowed, power, multiplier in tries:
+        low, high = _offsets(found, power, multiplier, shift)
+        fits = ~done & allowed & (low <= high)
+        for array, value in zip(result, (power, multiplier, low + (high - low) // 2)):
             array[fits] = value[fits]
         done |= fits
-    return Line(shift, *result) if bool(done.all()) else None
+        if done.all():
+            return Line(shift, *result)
+    return None
 
 
 def _offsets(found: Steps, power: np.ndarray, multiplier: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:

@@ -191,6 +191,18 @@ TK_INLINE uint32_t tk_sxtab16_ror8(uint32_t sums, uint32_t x)
 #endif
 }
 
+/* acc + a * b / 2^32, rounded down. */
+TK_INLINE int32_t tk_smmla(int32_t a, int32_t b, int32_t acc)
+{
+#if TK_DSP
+    int32_t sum;
+    __asm__("smmla %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(acc));
+    return sum;
+#else
+    return acc + (int32_t)(((int64_t)a * b) >> 32);
+#endif
+}
+
 /* The lower half of a word to any address. */
 TK_INLINE void tk_store16(void *p, int32_t value)
 {
@@ -278,17 +290,17 @@ TK_ASSEMBLY void tk_stream3x16(const tk_block *block __attribute__((unused)))
         ".rept 16\n"
         "ldrd r10, r11, [r1], #8; ldrd r2, r3, [r0], #8; sxtb16 r12, r10; sxtb16 lr, r11; smlad r4, r12, r2, r4; smlad r7, r10, r2, r7; smlad r4, lr, r3, r4; smlad r7, r11, r3, r7; ldrd r2, r3, [r0], #8; smlad r5, r12, r2, r5; smlad r8, r10, r2, r8; smlad r5, lr, r3, r5; smlad r8, r11, r3, r8; ldrd r2, r3, [r0], #8; smlad r6, r12, r2, r6; smlad r9, r10, r2, r9; smlad r6, lr, r3, r6; smlad r9, r11, r3, r9\n"
         ".endr\n"
-        "ldr r2, [sp, #16]; cmp r0, r2; bne 1b\n"
+        "ldr r12, [sp, #16]; cmp r0, r12; bne 1b\n"
         "sub r7, r7, r4; sub r8, r8, r5; sub r9, r9, r6\n"
         "asr r7, r7, #7; asr r8, r8, #7; asr r9, r9, #7\n"
-        "ldm r1!, {r2, r3, r10}; asrs r12, r10, #16; ubfx r11, r10, #8, #5\n"
-        "smmlar r4, r4, r2, r4; add r4, r4, r4, asr #31; asr r4, r4, r10; add r4, r4, r12; ssat r4, #8, r4, asr #1\n"
-        "smmlar r5, r5, r2, r5; add r5, r5, r5, asr #31; asr r5, r5, r10; add r5, r5, r12; ssat r5, #8, r5, asr #1\n"
-        "smmlar r6, r6, r2, r6; add r6, r6, r6, asr #31; asr r6, r6, r10; add r6, r6, r12; ssat r6, #8, r6, asr #1\n"
-        "lsl r12, r12, r11\n"
-        "add lr, r12, r7, asr #31; smmlar r7, r7, r3, lr; asr r7, r7, r11; ssat r7, #8, r7, asr #1\n"
-        "add lr, r12, r8, asr #31; smmlar r8, r8, r3, lr; asr r8, r8, r11; ssat r8, #8, r8, asr #1\n"
-        "add lr, r12, r9, asr #31; smmlar r9, r9, r3, lr; asr r9, r9, r11; ssat r9, #8, r9, asr #1\n"
+        "ldm r1!, {r2, r3, r12}; asrs r10, r12, #16; ubfx r11, r12, #8, #5\n"
+        "smmlar r4, r4, r2, r4; add r4, r4, r4, asr #31; asr r4, r4, r12; add r4, r4, r10; ssat r4, #8, r4, asr #1\n"
+        "smmlar r5, r5, r2, r5; add r5, r5, r5, asr #31; asr r5, r5, r12; add r5, r5, r10; ssat r5, #8, r5, asr #1\n"
+        "smmlar r6, r6, r2, r6; add r6, r6, r6, asr #31; asr r6, r6, r12; add r6, r6, r10; ssat r6, #8, r6, asr #1\n"
+        "lsl r10, r10, r11\n"
+        "add lr, r10, r7, asr #31; smmlar r7, r7, r3, lr; asr r7, r7, r11; ssat r7, #8, r7, asr #1\n"
+        "add lr, r10, r8, asr #31; smmlar r8, r8, r3, lr; asr r8, r8, r11; ssat r8, #8, r8, asr #1\n"
+        "add lr, r10, r9, asr #31; smmlar r9, r9, r3, lr; asr r9, r9, r11; ssat r9, #8, r9, asr #1\n"
         "ldm sp, {r2, r3, r11}\n"
         "strb r6, [r11, r3]; strb r5, [r11, r2]; strb r4, [r11], #1; strb r9, [r11, r3]; strb r8, [r11, r2]; strb r7, [r11], #1\n"
         "str r11, [sp, #8]\n"
@@ -300,34 +312,36 @@ TK_ASSEMBLY void tk_stream3x16(const tk_block *block __attribute__((unused)))
 #else
 static void tk_stream3x16(const tk_block *block)
 {
+    enum { PIXELS = 3 };
     const int32_t *w = block->pairs;
     const int32_t place[3] = {0, block->second, block->third};
-    for (int8_t *out = block->out;; out += 2, w += 3) {
-        uint32_t a[3], s[3];
-        for (int32_t p = 0; p < 3; ++p) {
+    for (int8_t *out = block->out;; out += 2) {
+        uint32_t a[PIXELS], s[PIXELS];
+        for (int32_t p = 0; p < PIXELS; ++p) {
             a[p] = (uint32_t)w[0];
             s[p] = (uint32_t)w[1];
         }
         w += 2;
         for (const int8_t *x = block->x; x != block->x_end; w += 2) {
             const uint32_t w0 = tk_load32(w), w1 = tk_load32(w + 1);
-            for (int32_t p = 0; p < 3; ++p, x += 8) {
+            for (int32_t p = 0; p < PIXELS; ++p, x += 8) {
                 const uint32_t x0 = tk_load32(x), x1 = tk_load32(x + 4);
                 a[p] = tk_smlad(tk_sxtb16(w1), x1, tk_smlad(tk_sxtb16(w0), x0, a[p]));
                 s[p] = tk_smlad(w1, x1, tk_smlad(w0, x0, s[p]));
             }
         }
         const int32_t word = w[2], shift = word & 31, shift_b = word >> 8 & 31, rounding = word >> 16;
-        for (int32_t p = 3 - 1; p >= 0; --p) {
+        for (int32_t p = PIXELS - 1; p >= 0; --p) {
             const int32_t high = tk_smmlar((int32_t)a[p], w[0], (int32_t)a[p]);
             out[place[p]] = (int8_t)tk_clamp((((high + (high >> 31)) >> shift) + rounding) >> 1, -128, 127);
         }
-        for (int32_t p = 3 - 1; p >= 0; --p) {
+        for (int32_t p = PIXELS - 1; p >= 0; --p) {
             /* twice b's sum; the sign of what is rounded is that of the sum wherever it decides */
             const int32_t twice = (int32_t)(s[p] - a[p]) >> 7;
             const int32_t b = tk_smmlar(twice, w[1], (int32_t)((uint32_t)rounding << shift_b) + (twice >> 31)) >> shift_b;
             out[place[p] + 1] = (int8_t)tk_clamp(b >> 1, -128, 127);
         }
+        w += 3;
         if (word & 0x8000) {
             return;
         }
@@ -384,14 +398,14 @@ TK_ASSEMBLY void tk_line3x1(const tk_block *block __attribute__((unused)))
         ".endr\n"
         "sub r7, r7, r4; sub r8, r8, r5; sub r9, r9, r6\n"
         "asr r7, r7, #7; asr r8, r8, #7; asr r9, r9, #7\n"
-        "ldm r1!, {r2, r3, r10}; asrs r12, r10, #16; ubfx r11, r10, #8, #5\n"
-        "smmlar r4, r4, r2, r4; add r4, r4, r4, asr #31; asr r4, r4, r10; add r4, r4, r12; ssat r4, #8, r4, asr #1\n"
-        "smmlar r5, r5, r2, r5; add r5, r5, r5, asr #31; asr r5, r5, r10; add r5, r5, r12; ssat r5, #8, r5, asr #1\n"
-        "smmlar r6, r6, r2, r6; add r6, r6, r6, asr #31; asr r6, r6, r10; add r6, r6, r12; ssat r6, #8, r6, asr #1\n"
-        "lsl r12, r12, r11\n"
-        "add lr, r12, r7, asr #31; smmlar r7, r7, r3, lr; asr r7, r7, r11; ssat r7, #8, r7, asr #1\n"
-        "add lr, r12, r8, asr #31; smmlar r8, r8, r3, lr; asr r8, r8, r11; ssat r8, #8, r8, asr #1\n"
-        "add lr, r12, r9, asr #31; smmlar r9, r9, r3, lr; asr r9, r9, r11; ssat r9, #8, r9, asr #1\n"
+        "ldm r1!, {r2, r3, r12}; asrs r10, r12, #16; ubfx r11, r12, #8, #5\n"
+        "smmlar r4, r4, r2, r4; add r4, r4, r4, asr #31; asr r4, r4, r12; add r4, r4, r10; ssat r4, #8, r4, asr #1\n"
+        "smmlar r5, r5, r2, r5; add r5, r5, r5, asr #31; asr r5, r5, r12; add r5, r5, r10; ssat r5, #8, r5, asr #1\n"
+        "smmlar r6, r6, r2, r6; add r6, r6, r6, asr #31; asr r6, r6, r12; add r6, r6, r10; ssat r6, #8, r6, asr #1\n"
+        "lsl r10, r10, r11\n"
+        "add lr, r10, r7, asr #31; smmlar r7, r7, r3, lr; asr r7, r7, r11; ssat r7, #8, r7, asr #1\n"
+        "add lr, r10, r8, asr #31; smmlar r8, r8, r3, lr; asr r8, r8, r11; ssat r8, #8, r8, asr #1\n"
+        "add lr, r10, r9, asr #31; smmlar r9, r9, r3, lr; asr r9, r9, r11; ssat r9, #8, r9, asr #1\n"
         "ldm sp, {r2, r3, r11}\n"
         "strb r6, [r11, r3]; strb r5, [r11, r2]; strb r4, [r11], #1; strb r9, [r11, r3]; strb r8, [r11, r2]; strb r7, [r11], #1\n"
         "str r11, [sp, #8]\n"
@@ -403,34 +417,36 @@ TK_ASSEMBLY void tk_line3x1(const tk_block *block __attribute__((unused)))
 #else
 static void tk_line3x1(const tk_block *block)
 {
+    enum { PIXELS = 3 };
     const int32_t *w = block->pairs;
     const int32_t place[3] = {0, block->second, block->third};
-    for (int8_t *out = block->out;; out += 2, w += 3) {
-        uint32_t a[3], s[3];
-        for (int32_t p = 0; p < 3; ++p) {
+    for (int8_t *out = block->out;; out += 2) {
+        uint32_t a[PIXELS], s[PIXELS];
+        for (int32_t p = 0; p < PIXELS; ++p) {
             a[p] = (uint32_t)w[0];
             s[p] = (uint32_t)w[1];
         }
         w += 2;
         for (const int8_t *x = block->x; x != block->x_end; w += 2) {
             const uint32_t w0 = tk_load32(w), w1 = tk_load32(w + 1);
-            for (int32_t p = 0; p < 3; ++p, x += 8) {
+            for (int32_t p = 0; p < PIXELS; ++p, x += 8) {
                 const uint32_t x0 = tk_load32(x), x1 = tk_load32(x + 4);
                 a[p] = tk_smlad(tk_sxtb16(w1), x1, tk_smlad(tk_sxtb16(w0), x0, a[p]));
                 s[p] = tk_smlad(w1, x1, tk_smlad(w0, x0, s[p]));
             }
         }
         const int32_t word = w[2], shift = word & 31, shift_b = word >> 8 & 31, rounding = word >> 16;
-        for (int32_t p = 3 - 1; p >= 0; --p) {
+        for (int32_t p = PIXELS - 1; p >= 0; --p) {
             const int32_t high = tk_smmlar((int32_t)a[p], w[0], (int32_t)a[p]);
             out[place[p]] = (int8_t)tk_clamp((((high + (high >> 31)) >> shift) + rounding) >> 1, -128, 127);
         }
-        for (int32_t p = 3 - 1; p >= 0; --p) {
+        for (int32_t p = PIXELS - 1; p >= 0; --p) {
             /* twice b's sum; the sign of what is rounded is that of the sum wherever it decides */
             const int32_t twice = (int32_t)(s[p] - a[p]) >> 7;
             const int32_t b = tk_smmlar(twice, w[1], (int32_t)((uint32_t)rounding << shift_b) + (twice >> 31)) >> shift_b;
             out[place[p] + 1] = (int8_t)tk_clamp(b >> 1, -128, 127);
         }
+        w += 3;
         if (word & 0x8000) {
             return;
         }
@@ -439,7 +455,7 @@ static void tk_line3x1(const tk_block *block)
 #endif
 
 #if TK_DSP
-TK_ASSEMBLY void tk_line3x2(const tk_block *block __attribute__((unused)))
+TK_ASSEMBLY void tk_line3x2_asr12(const tk_block *block __attribute__((unused)))
 {
     __asm__ volatile(
         "push {r4-r11, lr}\n"
@@ -452,15 +468,14 @@ TK_ASSEMBLY void tk_line3x2(const tk_block *block __attribute__((unused)))
         "ldrd r10, r11, [r1], #8; ldrd r2, r3, [r0], #8; sxtb16 r12, r10; sxtb16 lr, r11; smlad r4, r12, r2, r4; smlad r7, r10, r2, r7; smlad r4, lr, r3, r4; smlad r7, r11, r3, r7; ldrd r2, r3, [r0], #8; smlad r5, r12, r2, r5; smlad r8, r10, r2, r8; smlad r5, lr, r3, r5; smlad r8, r11, r3, r8; ldrd r2, r3, [r0], #8; smlad r6, r12, r2, r6; smlad r9, r10, r2, r9; smlad r6, lr, r3, r6; smlad r9, r11, r3, r9\n"
         ".endr\n"
         "sub r7, r7, r4; sub r8, r8, r5; sub r9, r9, r6\n"
-        "asr r7, r7, #7; asr r8, r8, #7; asr r9, r9, #7\n"
-        "ldm r1!, {r2, r3, r10}; asrs r12, r10, #16; ubfx r11, r10, #8, #5\n"
-        "smmlar r4, r4, r2, r4; add r4, r4, r4, asr #31; asr r4, r4, r10; add r4, r4, r12; ssat r4, #8, r4, asr #1\n"
-        "smmlar r5, r5, r2, r5; add r5, r5, r5, asr #31; asr r5, r5, r10; add r5, r5, r12; ssat r5, #8, r5, asr #1\n"
-        "smmlar r6, r6, r2, r6; add r6, r6, r6, asr #31; asr r6, r6, r10; add r6, r6, r12; ssat r6, #8, r6, asr #1\n"
-        "lsl r12, r12, r11\n"
-        "add lr, r12, r7, asr #31; smmlar r7, r7, r3, lr; asr r7, r7, r11; ssat r7, #8, r7, asr #1\n"
-        "add lr, r12, r8, asr #31; smmlar r8, r8, r3, lr; asr r8, r8, r11; ssat r8, #8, r8, asr #1\n"
-        "add lr, r12, r9, asr #31; smmlar r9, r9, r3, lr; asr r9, r9, r11; ssat r9, #8, r9, asr #1\n"
+        "lsl r4, r4, #8; lsl r5, r5, #8; lsl r6, r6, #8\n"
+        "ldm r1!, {r2, r3, r11, r12}; asrs lr, r12, #1\n"
+        "smmla r4, r4, r2, r11; ssat r4, #8, r4, asr #12\n"
+        "smmla r5, r5, r2, r11; ssat r5, #8, r5, asr #12\n"
+        "smmla r6, r6, r2, r11; ssat r6, #8, r6, asr #12\n"
+        "smmla r7, r7, r3, lr; ssat r7, #8, r7, asr #12\n"
+        "smmla r8, r8, r3, lr; ssat r8, #8, r8, asr #12\n"
+        "smmla r9, r9, r3, lr; ssat r9, #8, r9, asr #12\n"
         "ldm sp, {r2, r3, r11}\n"
         "strb r6, [r11, r3]; strb r5, [r11, r2]; strb r4, [r11], #1; strb r9, [r11, r3]; strb r8, [r11, r2]; strb r7, [r11], #1\n"
         "str r11, [sp, #8]\n"
@@ -470,37 +485,38 @@ TK_ASSEMBLY void tk_line3x2(const tk_block *block __attribute__((unused)))
         : : : "r0", "r1", "r2", "r3", "r12", "cc", "memory");
 }
 #else
-static void tk_line3x2(const tk_block *block)
+static void tk_line3x2_asr12(const tk_block *block)
 {
+    enum { PIXELS = 3 };
     const int32_t *w = block->pairs;
     const int32_t place[3] = {0, block->second, block->third};
-    for (int8_t *out = block->out;; out += 2, w += 3) {
-        uint32_t a[3], s[3];
-        for (int32_t p = 0; p < 3; ++p) {
+    for (int8_t *out = block->out;; out += 2) {
+        uint32_t a[PIXELS], s[PIXELS];
+        for (int32_t p = 0; p < PIXELS; ++p) {
             a[p] = (uint32_t)w[0];
             s[p] = (uint32_t)w[1];
         }
         w += 2;
         for (const int8_t *x = block->x; x != block->x_end; w += 2) {
             const uint32_t w0 = tk_load32(w), w1 = tk_load32(w + 1);
-            for (int32_t p = 0; p < 3; ++p, x += 8) {
+            for (int32_t p = 0; p < PIXELS; ++p, x += 8) {
                 const uint32_t x0 = tk_load32(x), x1 = tk_load32(x + 4);
                 a[p] = tk_smlad(tk_sxtb16(w1), x1, tk_smlad(tk_sxtb16(w0), x0, a[p]));
                 s[p] = tk_smlad(w1, x1, tk_smlad(w0, x0, s[p]));
             }
         }
-        const int32_t word = w[2], shift = word & 31, shift_b = word >> 8 & 31, rounding = word >> 16;
-        for (int32_t p = 3 - 1; p >= 0; --p) {
-            const int32_t high = tk_smmlar((int32_t)a[p], w[0], (int32_t)a[p]);
-            out[place[p]] = (int8_t)tk_clamp((((high + (high >> 31)) >> shift) + rounding) >> 1, -128, 127);
+        uint32_t b[PIXELS];
+        for (int32_t p = 0; p < PIXELS; ++p) {
+            b[p] = s[p] - a[p];
+            a[p] <<= 8;
         }
-        for (int32_t p = 3 - 1; p >= 0; --p) {
-            /* twice b's sum; the sign of what is rounded is that of the sum wherever it decides */
-            const int32_t twice = (int32_t)(s[p] - a[p]) >> 7;
-            const int32_t b = tk_smmlar(twice, w[1], (int32_t)((uint32_t)rounding << shift_b) + (twice >> 31)) >> shift_b;
-            out[place[p] + 1] = (int8_t)tk_clamp(b >> 1, -128, 127);
+        const int32_t offset_a = w[2], offset_b = w[3] >> 1, last = w[3] & 1;
+        for (int32_t p = PIXELS - 1; p >= 0; --p) {
+            out[place[p]] = (int8_t)tk_clamp(tk_smmla((int32_t)a[p], w[0], offset_a) >> 12, -128, 127);
+            out[place[p] + 1] = (int8_t)tk_clamp(tk_smmla((int32_t)b[p], w[1], offset_b) >> 12, -128, 127);
         }
-        if (word & 0x8000) {
+        w += 4;
+        if (last) {
             return;
         }
     }
@@ -528,8 +544,8 @@ static const int32_t tk_q_3_records[15] = {
 static const int8_t tk_q_3_shifts[5] = {
     6, 10, 10, 7, 5};
 
-static const int32_t tk_w_4_pairs[18] = {
-    3104, 592416, -81778522, 1219358990, 11940, 0, -1221738936, 1536614180, 16745733, 2302, 142590, 1106994473, 172599793, 35119, 0, -1221738936, 1536614180, 16745733};
+static const int32_t tk_w_4_pairs[20] = {
+    3104, 592416, -81778522, 1219358990, 11940, 0, 768307090, 768307090, 522208, 1044417, 2302, 142590, 1106994473, 172599793, 35119, 0, 768307090, 768307090, 522208, 1044417};
 
 static const int32_t tk_w_7_weights[12] = {
     130756939, 735776031, 630770461, 1712071379, -388021395, -1060502468, -1728302785, -878231417, -1356739423, -1746240948, 1582161427, -683137716};
@@ -785,8 +801,8 @@ TK_KERNEL void tk_depthwise_3x3_by_1(const int8_t *in, int8_t *out, int8_t *scra
 
 TK_KERNEL void tk_pointwise_p3_c5(const int8_t *in, int8_t *out, int8_t *buffer)
 {
-    enum { depth = 5, pixels = 20, channels = 3, quads = 2, skip = 0, first_block = 0, block_step = 3, odd = 9 };
-    tk_routine *routine = tk_line3x2;
+    enum { depth = 5, pixels = 20, channels = 3, quads = 2, skip = 0, first_block = 0, block_step = 3, odd = 10 };
+    tk_routine *routine = tk_line3x2_asr12;
     const int32_t *pairs = tk_w_4_pairs;
     enum { PIXELS = 3 };
     tk_block block = {0, 0, 0, buffer, buffer + 8 * PIXELS * quads, skip, pairs, 0};

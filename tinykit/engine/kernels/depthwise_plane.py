@@ -147,7 +147,7 @@ def scaling(op: ir.DepthwiseConv2D, x: ir.Tensor, y: ir.Tensor) -> Scaling | Non
     widest = np.abs(op.weights.astype(np.int64)).max(axis=(0, 1))
     most_power = 15 - np.ceil(np.log2(widest + 1)).astype(np.int64)  # w * 2^j within int16
     found = line.steps(op, x, y)
-    chosen = None if found is None else line.fit(op, found, most_power)
+    chosen = None if found is None else line.fit(found, most_power)
     zeros = np.zeros(len(op.bias), np.int64)
     if chosen is not None:
         return Scaling(chosen.shift, chosen.power, chosen.multiplier, chosen.offset, zeros)

@@ -13,11 +13,10 @@ from functools import partial
 from tinykit.engine import access
 from tinykit.engine.call import Argument, Call, Function, Name, Place, Routine, Table, Variant
 from tinykit.engine.ctext import filled
-from tinykit.engine.kernels import blocks, columns, narrow_pairs, pairs
+from tinykit.engine.kernels import columns, narrow_pairs, pairs
 from tinykit.engine.kernels.common import IN, OUT, integers
-from tinykit.engine.kernels.lane_blocks import LaneBlock
+from tinykit.engine.kernels.frame import BLOCK, Finish, Frame
 from tinykit.engine.kernels.narrow import weight_format
-from tinykit.engine.kernels.nibble_blocks import NibbleBlock
 from tinykit.engine.kernels.widen import Layout
 from tinykit.engine.memory import is_packed
 from tinykit.engine.requant import code_base
@@ -69,7 +68,9 @@ def variants(graph: ir.Graph, op: ir.Conv2D) -> list[Variant]:
     found = []
     for count in layer.form.counts:
         scratch = layer.scratch(_block(layer, count).layout)
-        call, part = partial(_call, layer, count), None if is_packed(layer.y) else _part  # codes are packed when all are known
+        call, part = partial(_call, layer, count), None
+        if isinstance(layer.form, pairs.Bytes) and not is_packed(layer.y):  # codes are packed when all are known
+            part = partial(_part, layer.form.last)
         again = _instructions(layer, count, pairs=0)
         found.append(Variant(access.grouped(single, count, scratch), call, _instructions(layer, count), part, again))
         if scratch <= _SMALL:
@@ -85,20 +86,23 @@ def _layer(graph: ir.Graph, op: ir.Conv2D) -> Layer | None:
     act_min, act_max, zero = (value - code_base(y) for value in (op.act_min, op.act_max, y.zero_point))
     if not (-128 <= act_min <= act_max <= 127 and -128 <= zero <= 127):
         return None
-    source, clamp, odd = columns.columns(op, x, y), blocks.Clamp(act_min, act_max), weight_format(op).odd
+    source, finish, odd = columns.columns(op, x, y), Finish(act_min, act_max), weight_format(op).odd
     channels = pairs.prove(op, x, y, zeros=not odd)
     if channels is None:
         return None
-    if op.weight_bits == 8:
-        return Layer(op, x, y, pairs.bytes_form(channels, clamp), source)
     base = code_base(x)
-    limits = min(x.low, x.zero_point) - base, max(x.high, x.zero_point) - base
-    nibbles, lanes = partial(narrow_pairs.nibbles, channels, clamp), partial(narrow_pairs.lanes, channels, clamp, limits, odd, source.order)
-    form = nibbles() if op.weight_bits == 4 else lanes()
+    form: pairs.Bytes | narrow_pairs.Nibbles | narrow_pairs.Lanes | None
+    if op.weight_bits == 8:
+        form = pairs.bytes_form(channels, finish)
+    elif op.weight_bits == 4:
+        form = narrow_pairs.nibbles(channels, finish)
+    else:
+        limits = min(x.low, x.zero_point) - base, max(x.high, x.zero_point) - base
+        form = narrow_pairs.lanes(channels, finish, limits, odd, source.order)
     return None if form is None else Layer(op, x, y, form, source)
 
 
-def _block(layer: Layer, count: int) -> blocks.Block | NibbleBlock | LaneBlock:
+def _block(layer: Layer, count: int) -> Frame:
     """The routine for blocks of `count` pixels."""
     quads = len(layer.columns.order)
     line, stream = layer.form.line(count, quads), layer.form.stream(count, quads)
@@ -181,18 +185,18 @@ def _call(layer: Layer, count: int, reverse: bool) -> Call:
     name = f"{source.name}_p{count}{tag}" + ("" if shared else f"_c{source.depth}")
     support = (*source.support, *("tk_load32",) * bool(layout.sums), *(f"tk_pack{layer.y.bits}",) * is_packed(layer.y))
     function = Function(name, (*pointers, *integers(values)), body, support)
-    return Call(function, {**arguments, **values}, (blocks.BLOCK, block.routine(), *_helpers(layout, source.bits, body)))
+    return Call(function, {**arguments, **values}, (BLOCK, block.routine(), *_helpers(layout, source.bits, body)))
 
 
-def _part(call: Call, first: int, last: int) -> Call:
+def _part(mark: int, call: Call, first: int, last: int) -> Call:
     """The pairs of channels `first` to `last`, the last excluded, of channels that are bytes in the arena; of an odd number of them the
-    last pair comes alone."""
+    last pair comes alone. `mark` is that of a last pair."""
     pairs_table, out, channels = call.arguments["pairs"], call.arguments["out"], call.arguments["channels"]
     if not (isinstance(pairs_table, Table) and pairs_table.layout and isinstance(out, Place) and isinstance(channels, int)):
         raise AssertionError(f"{call.function.name} has no records of channels")
     size = pairs_table.layout.record
     packed = pairs_table.values[first * size : last * size].copy()
-    packed[-1] |= pairs.LAST
+    packed[-1] |= mark
     table = Table("w", packed, pairs_table.layout)
     own: dict[str, Argument] = {"pairs": table, "out": replace(out, offset=out.offset + min(2 * first, channels - 2)), "odd": 0}
     return replace(call, arguments={**call.arguments, **own})

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinykit.engine.kernels.blocks import STREAM, Clamp
+from tinykit.engine.kernels import lane_blocks, nibble_blocks
+from tinykit.engine.kernels.frame import STREAM, Finish
 from tinykit.engine.kernels.lane_blocks import LOW, LaneBlock
 from tinykit.engine.kernels.nibble_blocks import NibbleBlock
-from tinykit.engine.kernels.pairs import Channels, table
+from tinykit.engine.kernels.pairs import Channels, Line, table
 
 _DOUBLED = 1 << 30  # sums below it may be doubled
 _HIGH = 1 << 31 - LOW  # what is above the lower channel's bits holds sums below it
+_SHIFTS = (8, 6, 10, 12, 7, 9, 14, 11, 13)  # of lines, usual ones first
 _PASSES = (8, 6, 4, 2, 1)  # steps of a pass after which A' is taken out; the longest that is proved
 
 
 @dataclass(frozen=True)
 class Nibbles:
-    """Weights of 4 bits."""
+    """Weights of 4 bits; `finish` and `on_line` say how sums become outputs."""
 
     channels: Channels
-    clamp: Clamp
+    finish: Finish
+    on_line: Line | None
 
     counts = (3, 2, 1)
     tag = "_w4"
 
     def line(self, pixels: int, quads: int) -> NibbleBlock | None:
         """The routine without passes."""
-        return NibbleBlock(pixels, quads, False, self.clamp)
+        return NibbleBlock(pixels, quads, False, self.finish)
 
     def stream(self, pixels: int, quads: int) -> NibbleBlock:
         """The routine for columns of any length."""
-        return NibbleBlock(pixels, STREAM, True, self.clamp)
+        return NibbleBlock(pixels, STREAM, True, self.finish)
 
     def layout(self, words: int) -> None:
         """Weights of fewer than 8 bits have been packed; nothing is known of bytes."""
@@ -48,14 +51,18 @@ class Nibbles:
         taps = np.where(order < 0, 0, 16 * b + a + 8) & 255
         weights = (taps << np.arange(0, 32, 8)).sum(axis=-1)
         initial = channels.bias[first], channels.bias[first] + 16 * channels.bias[second]
-        return table([*initial, *weights.T, channels.multiplier[first], channels.multiplier[second], channels.words()])
+        return table([*initial, *weights.T, *channels.parameters(self.on_line)])
 
 
-def nibbles(channels: Channels, clamp: Clamp) -> Nibbles | None:
-    """The channels of a layer with weights of 4 bits; None where a sum may be too large."""
+def nibbles(channels: Channels, finish: Finish) -> Nibbles | None:
+    """The channels of a layer with weights of 4 bits; None where a sum may be too large, or what makes its outputs is not proved."""
     first, second = channels.sides
-    fits = (channels.size[first] < _DOUBLED).all() and (channels.size[second] < 1 << 27).all()
-    return Nibbles(channels, clamp) if fits else None
+    if (channels.size[first] >= _DOUBLED).any() or (channels.size[second] >= 1 << 27).any():
+        return None
+    found = channels.line((nibble_blocks.POWER, nibble_blocks.POWER), _SHIFTS)
+    if found is None:
+        return Nibbles(channels, finish, None) if channels.twice else None
+    return Nibbles(channels, replace(finish, line=found.shift), found)
 
 
 @dataclass(frozen=True)
@@ -66,14 +73,16 @@ class Lanes:
         low, high: least and largest element of a column.
         odd: weights are 2 c + 1.
         order: [quads, 4] which tap each element of the column is; an even number of quads.
+        finish, on_line: how sums become outputs.
     """
 
     channels: Channels
-    clamp: Clamp
     low: int
     high: int
     odd: bool
     order: np.ndarray
+    finish: Finish
+    on_line: Line | None = None
 
     counts = (4, 2, 1)
     tag = "_w2"
@@ -108,7 +117,7 @@ class Lanes:
         return self.low < 0
 
     @property
-    def _based(self) -> bool:
+    def based(self) -> bool:
         """Whether B, with its bias, may leave its bits, or needs a pixel's sum."""
         return self.odd or bool((self.channels.size[self.channels.sides[1]] >= _HIGH).any())
 
@@ -121,10 +130,8 @@ class Lanes:
         return self._fits(np.array([0])) and self._stays()
 
     def _block(self, pixels: int, steps: int, stream: bool, split: bool) -> LaneBlock:
-        first = -6 if self.odd else -2 * self._offset
-        wide = split and self._based and not self._stays()
-        factors = (first, 2 * self.odd) if self._based else (first,)
-        return LaneBlock(pixels, steps, stream, split, self._based, wide, self.odd, self._signed, factors, self.clamp)
+        wide = split and self.based and not self._stays()
+        return LaneBlock(pixels, steps, stream, self.finish, split, self.based, wide, self.odd, self._signed, self._offset)
 
     def line(self, pixels: int, quads: int) -> LaneBlock | None:
         """The routine without passes, where sums can stay to the end."""
@@ -145,18 +152,19 @@ class Lanes:
         """Weights of fewer than 8 bits have been packed; nothing is known of bytes."""
 
     def pack(self, order: np.ndarray) -> np.ndarray:
-        """int32 words, pair by pair: the initial sum, 8 taps a word, twice the bias (of both where B is taken out), the sign of the first
-        channel, multipliers, shifts and zero point."""
+        """int32 words, pair by pair: the initial sum, 8 taps a word, the first bias, the second where B is taken out, the first channel's
+        sign; the biases and the sign times what their sums are, and are to be."""
         channels, (first, second) = self.channels, self.channels.sides
         a, b = (field.reshape(len(first), -1, 2, 4) for field in self._fields)
         lanes = (a | b << LOW) & 0xFFFF
         halves = [lanes[..., i] | lanes[..., i + 2] << 16 for i in range(2)]  # of each quad
         weights = np.sum([_turned(halves[i % 2][..., i // 2], 4 * i) for i in range(4)], axis=0)
-        twice = 2 * channels.bias[first], 2 * channels.bias[second]
-        rest = channels.multiplier[first], channels.multiplier[second], channels.words()
-        if self._based:
-            return table([np.zeros_like(first), *weights.T, *twice, self._signs, *rest])
-        return table([channels.bias[second] << LOW, *weights.T, twice[0], *rest, self._signs])
+        power = 1 if self.on_line is None else lane_blocks.POWER
+        bias, sign = channels.bias << power, self._signs << power - 1
+        rest = sign, *channels.parameters(self.on_line)
+        if self.based:
+            return table([np.zeros_like(first), *weights.T, bias[first], bias[second], *rest])
+        return table([channels.bias[second] << LOW, *weights.T, bias[first], *rest])
 
 
 def _turned(words: np.ndarray, bits: int) -> np.ndarray:
@@ -164,8 +172,14 @@ def _turned(words: np.ndarray, bits: int) -> np.ndarray:
     return (words << bits | words >> 32 - bits) & 0xFFFFFFFF
 
 
-def lanes(channels: Channels, clamp: Clamp, limits: tuple[int, int], odd: bool, order: np.ndarray) -> Lanes | None:
-    """The channels of a layer with weights of 2 bits, columns within `limits`; None where a sum may be too large."""
+def lanes(channels: Channels, finish: Finish, limits: tuple[int, int], odd: bool, order: np.ndarray) -> Lanes | None:
+    """The channels of a layer with weights of 2 bits, columns within `limits`; None where a sum may be too large, or what makes its
+    outputs is not proved."""
     if not (channels.size < _DOUBLED).all():
         return None
-    return Lanes(channels, clamp, *limits, odd, np.concatenate([order, np.full((len(order) % 2, 4), -1)]))
+    even = np.concatenate([order, np.full((len(order) % 2, 4), -1)])
+    twice = Lanes(channels, *limits, odd, even, finish)
+    found = channels.line((lane_blocks.POWER, lane_blocks.POWER if twice.based else LOW), _SHIFTS)
+    if found is None:
+        return twice if channels.twice else None
+    return replace(twice, finish=replace(finish, line=found.shift), on_line=found)

@@ -1,0 +1,329 @@
+"""What the inner routines of fast convolutions share: all output channels of a few pixels, two channels at a time.
+
+A routine of `blocks`, `nibble_blocks` or `lane_blocks` is straight-line code for short columns, or passes for columns of any length, the
+first of which is entered in its middle. Each turn sums a pair of channels over the columns of its pixels; `Finish` makes outputs of the
+sums, in one of two ways:
+
+* rounded twice, by the definition: SMMLAR(2 acc, m, added) is the rounded acc * m / 2^31 and what is added, which holds the sign for
+  ties, a half and the output's zero point; then a shift, and SSAT shifts the last place out and clamps. `pairs` proves that it fits.
+* on a line (`tinykit.engine.line`), where all channels have one: SMMLA and an SSAT whose shift is part of the code.
+
+The assembly and its twin in C do the same, word for word; the host's tests run the twin.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tinykit.engine.call import Routine
+from tinykit.engine.ctext import filled
+from tinykit.engine.kernels.widen import Layout
+
+BLOCK = Routine(
+    "tk_block",
+    """\
+/* Some output pixels: their inputs from `x` on, passes until `x_end`; outputs at `out`, `out + second` and so on. `skip`: bytes of code
+   that the first pass leaves out. `pairs`: of channels; the initial sums, the weights, the parameters of each. */
+typedef struct {
+    int32_t second, third;
+    int8_t *out;
+    const int8_t *x, *x_end;
+    int32_t skip;
+    const int32_t *pairs;
+    int32_t fourth;
+} tk_block;
+
+typedef void tk_routine(const tk_block *block);
+
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8
+#define TK_ASSEMBLY static __attribute__((naked, noinline, noipa, unused))
+#else
+#define TK_ASSEMBLY static __attribute__((naked, noinline, unused))
+#endif
+""",
+    ("tk_dsp",),
+)
+
+STREAM = 16
+"""Quads of a pass of the routines for columns of any length."""
+_HELPERS = ("tk_dsp", "tk_load32", "tk_smlad", "tk_sxtb16", "tk_sxtb16_ror8", "tk_clamp")
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How sums become outputs.
+
+    Attributes:
+        act_min, act_max: least and largest output, within int8.
+        line: the shift of the line on which they lie, see `tinykit.engine.line`; None: rounded twice.
+    """
+
+    act_min: int = -128
+    act_max: int = 127
+    line: int | None = None
+
+    @property
+    def tag(self) -> str:
+        """Part of a routine's name; empty for int8, rounded twice."""
+        clamp = f"_{self.act_min}_{self.act_max}".replace("-", "m") if (self.act_min, self.act_max) != (-128, 127) else ""
+        return clamp + ("" if self.line is None else f"_asr{self.line}")
+
+    @property
+    def narrower(self) -> bool:
+        """Than what one instruction clamps to, so that flags are lost."""
+        return self._codes == 0 and (self.act_min, self.act_max) != (-128, 127)
+
+    @property
+    def _codes(self) -> int:
+        """The bits of 0..2^bits - 1, which one instruction clamps to; 0 for other ranges."""
+        bits = (self.act_max + 1).bit_length() - 1
+        return bits if self.act_min == 0 and self.act_max > 0 and self.act_max + 1 == 1 << bits else 0
+
+    @property
+    def instructions(self) -> int:
+        """That clamping takes besides SSAT."""
+        return 0 if self._codes else 3 * ((self.act_min > -128) + (self.act_max < 127))
+
+    def after(self, r: str) -> str:
+        """The last places of `r` shifted out, and the clamp."""
+        shift = 1 if self.line is None else self.line
+        if self._codes:
+            return f"usat {r}, #{self._codes}, {r}, asr #{shift}"
+        text = f"ssat {r}, #8, {r}, asr #{shift}"
+        if self.act_min > -128:
+            text += f"; cmp {r}, #{self.act_min}; it lt; movlt {r}, #{self.act_min}"
+        if self.act_max < 127:
+            text += f"; cmp {r}, #{self.act_max}; it gt; movgt {r}, #{self.act_max}"
+        return text
+
+    def twice(self, r: str, multiplier: str, shift: str, added: str) -> str:
+        """Twice a sum to an output: sign and what is added (shifted to the left already) go into the product. Overwrites lr."""
+        return f"add lr, {added}, {r}, asr #31; smmlar {r}, {r}, {multiplier}, lr; asr {r}, {r}, {shift}; {self.after(r)}"
+
+    def on_line(self, r: str, multiplier: str, offset: str) -> str:
+        """A sum times a power of two to an output."""
+        return f"smmla {r}, {r}, {multiplier}, {offset}; {self.after(r)}"
+
+    @property
+    def values(self) -> dict[str, object]:
+        """Of a twin's marks."""
+        return {"MIN": self.act_min, "MAX": self.act_max, "LINE": self.line}
+
+
+# How the twins end a pair: from a[p] and b[p], what the assembly hands over, and the parameters at `w`.
+TWICE = """\
+        const int32_t word = w[2], shift_a = word & 31, shift_b = word >> 8 & 31, rounding = word >> 16;
+        for (int32_t p = PIXELS - 1; p >= 0; --p) {
+            /* twice the sums; the sign of what is rounded is that of the sum wherever it decides */
+            const int32_t twice_a = (int32_t)a[p], twice_b = (int32_t)b[p];
+            const int32_t added_a = (int32_t)((uint32_t)rounding << shift_a), added_b = (int32_t)((uint32_t)rounding << shift_b);
+            const int32_t high_a = tk_smmlar(twice_a, w[0], added_a + (twice_a >> 31)) >> shift_a;
+            const int32_t high_b = tk_smmlar(twice_b, w[1], added_b + (twice_b >> 31)) >> shift_b;
+            out[place[p]] = (int8_t)tk_clamp(high_a >> 1, @MIN@, @MAX@);
+            out[place[p] + 1] = (int8_t)tk_clamp(high_b >> 1, @MIN@, @MAX@);
+        }
+        w += 3;
+        if (word & 0x8000) {
+            return;
+        }
+"""
+LINE = """\
+        const int32_t offset_a = w[2], offset_b = w[3] >> 1, last = w[3] & 1;
+        for (int32_t p = PIXELS - 1; p >= 0; --p) {
+            out[place[p]] = (int8_t)tk_clamp(tk_smmla((int32_t)a[p], w[0], offset_a) >> @LINE@, @MIN@, @MAX@);
+            out[place[p] + 1] = (int8_t)tk_clamp(tk_smmla((int32_t)b[p], w[1], offset_b) >> @LINE@, @MIN@, @MAX@);
+        }
+        w += 4;
+        if (last) {
+            return;
+        }
+"""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is common to the shapes of all routines.
+
+    Attributes:
+        pixels: 1 to 3, or 1, 2 or 4.
+        steps: of a pixel; of a pass. A step is `QUADS` quads.
+        stream: there are passes of `steps` steps, of which the first may be entered in its middle (`skip`).
+        finish: of the sums.
+    """
+
+    pixels: int
+    steps: int
+    stream: bool
+    finish: Finish
+
+
+class Frame(Shape, ABC):
+    """A routine: r1 walks the pairs, r0 the inputs.
+
+    Attributes:
+        QUADS: of a step.
+        KIND: part of the name.
+        PLACES: where on the stack what is needed of the block lies, and how many bytes it has.
+        MULTIPLIERS: two registers that are free when the sums are made, besides r0 in the second's place where it is not the first.
+        STRIDES: registers for the distances of pixels, three of four.
+    """
+
+    QUADS: ClassVar[int]
+    KIND: ClassVar[str]
+    PLACES: ClassVar[dict[str, int]] = {"out": 8, "x": 12, "end": 16, "entry": 20, "bytes": 28}
+    MULTIPLIERS: ClassVar[tuple[str, str]] = ("r2", "r3")
+    STRIDES: ClassVar[tuple[str, ...]] = ("r2", "r3")
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """Of the column buffer."""
+
+    @property
+    @abstractmethod
+    def step_instructions(self) -> int:
+        """That a step takes."""
+
+    @abstractmethod
+    def pair_instructions(self, quads: int) -> int:
+        """How many a pair of channels takes."""
+
+    @property
+    def name(self) -> str:
+        """In C; tells all attributes apart."""
+        return f"tk_{self.KIND}{'stream' if self.stream else 'line'}{self.pixels}x{self.steps}{self._flags}{self.finish.tag}"
+
+    @property
+    def _flags(self) -> str:
+        return ""
+
+    @property
+    def _below(self) -> int:
+        """Bytes of the stack below what `PLACES` counts."""
+        return 0
+
+    def _at(self, what: str) -> int:
+        return self._below + self.PLACES[what]
+
+    def skip(self, quads: int) -> int:
+        """Bytes of code to leave out for the first pass, where a stream has `quads` quads; the very first step comes before the passes."""
+        return (1 - -(-quads // self.QUADS)) % self.steps * self.step_instructions * 4 if self.stream else 0
+
+    def frame_instructions(self, steps: int) -> int:
+        """What a pair takes for its steps, the jumps around them, and its stores."""
+        passes = 1 + 3 * -(-(steps - 1) // self.steps) if self.stream else 0
+        return steps * self.step_instructions + passes + 2 * self.pixels + 2 + (2 if self.finish.narrower else 1) + bool(self._below)
+
+    @property
+    def finish_instructions(self) -> int:
+        """What a pair takes from the sums that `_sums` leaves to outputs."""
+        each = 2 if self.finish.line is not None else 4
+        return 2 * self.pixels * (each + self.finish.instructions) + (2 if self.finish.line is not None else 6)
+
+    @property
+    def code_bytes(self) -> int:
+        """About how many the routine takes."""
+        return 4 * self.steps * self.step_instructions + 250
+
+    def routine(self) -> Routine:
+        """The definition."""
+        lines = "".join(f'        "{line}\\n"\n' for line in self._assembly())
+        clobbers = '"r0", "r1", "r2", "r3", "r12", "cc", "memory"'
+        text = (
+            f"#if TK_DSP\nTK_ASSEMBLY void {self.name}(const tk_block *block __attribute__((unused)))\n{{\n    __asm__ volatile(\n{lines}"
+            f"        : : : {clobbers});\n}}\n#else\n{self._twin()}#endif\n"
+        )
+        return Routine(self.name, text, (*_HELPERS, "tk_smmlar" if self.finish.line is None else "tk_smmla"))
+
+    # ------------------------------------------------------------ assembly
+
+    def _assembly(self) -> Iterator[str]:
+        yield "push {r4-r11, lr}"
+        yield from self._enter()
+        yield from self._begin()
+        yield self._step(first=True)
+        if self.stream:
+            yield f"ldr pc, [sp, #{self._at('entry')}]"
+            yield ".balign 4"
+            yield "1:"
+        yield f".rept {self.steps if self.stream else self.steps - 1}"
+        yield self._step()
+        yield ".endr"
+        yield from self._pass_end()
+        if self.stream:
+            yield f"ldr r12, [sp, #{self._at('end')}]; cmp r0, r12; bne 1b"
+        a, b = self._registers
+        yield from self._sums()
+        yield from self._on_line(a, b) if self.finish.line is not None else self._twice(a, b)
+        yield from self._stores(a, b)
+        yield f"add sp, sp, #{self._at('bytes')}"
+        yield "pop {r4-r11, pc}"
+
+    def _enter(self) -> Iterator[str]:
+        """The block to the stack, its pairs to r1."""
+        yield "ldm r0, {r2-r8}"
+        if self.stream:
+            yield "adr r10, 1f; add r7, r7, r10; orr r7, r7, #1"
+        yield "push {r2-r8}"
+        yield "mov r1, r8"
+
+    @abstractmethod
+    def _begin(self) -> Iterator[str]:
+        """The label 0, a pair's initial sums, the inputs to r0."""
+
+    @abstractmethod
+    def _step(self, first: bool = False) -> str:
+        """`QUADS` quads of all pixels; the first of a pair starts from the initial sums."""
+
+    def _pass_end(self) -> Iterator[str]:
+        """Behind each pass."""
+        yield from ()
+
+    @property
+    @abstractmethod
+    def _registers(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Where `_sums` leaves the sums of the first and the second channel."""
+
+    @abstractmethod
+    def _sums(self) -> Iterator[str]:
+        """What the steps leave to sums, twice or times the powers of the line; r1 at the multipliers."""
+
+    def _on_line(self, a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
+        first, second = self.MULTIPLIERS
+        yield f"ldm r1!, {{{first}, {second}, r11, r12}}; asrs lr, r12, #1"
+        for r in a:
+            yield self.finish.on_line(r, first, "r11")
+        for r in b:
+            yield self.finish.on_line(r, second, "lr")
+
+    def _twice(self, a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
+        free = self.MULTIPLIERS[1]
+        yield f"ldm r1!, {{{free}, r11, r12}}; asr r0, r12, #16; lsl r0, r0, r12"
+        for r in a:
+            yield self.finish.twice(r, free, "r12", "r0")
+        yield f"ubfx {free}, r12, #8, #5; asrs r0, r12, #16; lsl r0, r0, {free}"
+        for r in b:
+            yield self.finish.twice(r, "r11", free, "r0")
+
+    def _stores(self, a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
+        """Outputs to their pixels, and back to the next pair; r12 is its last word, carry its mark where no clamp has lost it."""
+        loaded = f"{{{', '.join((*self.STRIDES[:2], 'r11', *self.STRIDES[2:]))}}}"
+        yield f"add r0, sp, #{self._below}; ldm r0, {loaded}" if self._below else f"ldm sp, {loaded}"
+        places = ("[r11], #1", *(f"[r11, {stride}]" for stride in self.STRIDES))
+        yield "; ".join(f"strb {rs[i]}, {places[i]}" for rs in (a, b) for i in reversed(range(self.pixels)))
+        yield f"str r11, [sp, #{self._at('out')}]"
+        mark = "#0x8000" if self.finish.line is None else "#1"
+        yield f"tst r12, {mark}; beq 0b" if self.finish.narrower else "bcc 0b"
+
+    # ------------------------------------------------------------ the twin
+
+    @abstractmethod
+    def _twin(self) -> str:
+        """The same in C."""
+
+    def filled(self, text: str, end: str, values: dict[str, object]) -> str:
+        """A twin's text with its end and its values in their places."""
+        return filled(text.replace("@END@", end), self.finish.values | {"NAME": self.name, "PIXELS": self.pixels} | values)
