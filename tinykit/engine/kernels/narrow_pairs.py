@@ -14,7 +14,7 @@ from tinykit.engine.kernels.pairs import Channels, Line, table
 
 _DOUBLED = 1 << 30  # sums below it may be doubled
 _HIGH = 1 << 31 - LOW  # what is above the lower channel's bits holds sums below it
-_SHIFTS = (8, 6, 10, 12, 7, 9, 14, 11, 13)  # of lines, usual ones first
+_USUAL = 8  # shift of lines, which layers share
 _PASSES = (8, 6, 4, 2, 1)  # steps of a pass after which A' is taken out; the longest that is proved
 
 
@@ -59,7 +59,7 @@ def nibbles(channels: Channels, finish: Finish) -> Nibbles | None:
     first, second = channels.sides
     if (channels.size[first] >= _DOUBLED).any() or (channels.size[second] >= 1 << 27).any():
         return None
-    found = channels.line((nibble_blocks.POWER, nibble_blocks.POWER), _SHIFTS)
+    found = channels.line((nibble_blocks.POWER, nibble_blocks.POWER), _USUAL)
     if found is None:
         return Nibbles(channels, finish, None) if channels.twice else None
     return Nibbles(channels, replace(finish, line=found.shift), found)
@@ -179,7 +179,7 @@ def lanes(channels: Channels, finish: Finish, limits: tuple[int, int], odd: bool
         return None
     even = np.concatenate([order, np.full((len(order) % 2, 4), -1)])
     twice = Lanes(channels, *limits, odd, even, finish)
-    found = channels.line((lane_blocks.POWER, lane_blocks.POWER if twice.based else LOW), _SHIFTS)
+    found = channels.line((lane_blocks.POWER, lane_blocks.POWER if twice.based else LOW), _USUAL)
     if found is None:
         return twice if channels.twice else None
     return replace(twice, finish=replace(finish, line=found.shift), on_line=found)

@@ -8,7 +8,6 @@ is computed twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +27,8 @@ LAST = 1 << 15
 """In the last word of a pair that is rounded twice: it is the last one."""
 LAST_ON_LINE = 1
 """The same on a line."""
-_SHIFTS = (12, 10, 14, 8, 16, 6, 11, 13, 9, 7)  # of lines, the usual one first: layers with one share code
+_USUAL = 12  # shift of lines, which layers with weights of 8 bits share
+_APART = (0, -2, 2, -4, 4, -6, 6, -1, 1, -3, 3, -5)  # from the usual one
 _OWN = 4096  # pairs of channels times pixels: a layer of fewer is not worth code of its own
 
 
@@ -47,6 +47,7 @@ class Channels:
         steps: of the outputs, in terms of stored integers; None: there can be no line.
         base: what a stored integer is 0 for.
         pixels: of the output.
+        narrower: bits that the output has less than the input.
     """
 
     weights: np.ndarray
@@ -59,6 +60,7 @@ class Channels:
     steps: line.Steps | None
     base: int
     pixels: int
+    narrower: int
 
     @property
     def sides(self) -> tuple[np.ndarray, np.ndarray]:
@@ -78,13 +80,17 @@ class Channels:
         count = len(self.sides[0])
         return np.arange(count) >= count - 1 - len(self.bias) % 2
 
-    def line(self, powers: tuple[int, int], shifts: Sequence[int] = _SHIFTS) -> Line | None:
-        """The line for sums of first and second channels times 2 to these powers; None where it takes code that is not worth it."""
+    def line(self, powers: tuple[int, int], usual: int = _USUAL) -> Line | None:
+        """The line for sums of first and second channels times 2 to these powers; None where it takes code that is not worth it.
+
+        Args:
+            usual: shift, where input and output have as many bits.
+        """
         if self.steps is None:
             return None
         sides, count = np.concatenate(self.sides), len(self.sides[0])
-        if self.twice and count * self.pixels < _OWN:
-            shifts = shifts[:1]
+        apart = _APART[:1] if self.twice and count * self.pixels < _OWN else _APART
+        shifts = [usual + self.narrower + by for by in apart if 1 <= usual + self.narrower + by <= 30]
         found = line.fit_at(self.steps.taken(sides), np.repeat(powers, count), shifts)
         if found is None:
             return None
@@ -144,11 +150,11 @@ def prove(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor, zeros: bool = True) -> Ch
     zero = y.zero_point - base
     weights = op.weights.reshape(out, -1).astype(np.int64)
     bias = op.bias.astype(np.int64) - (x.zero_point - code_base(x)) * weights.sum(axis=1)
-    steps, pixels = line.steps(op, x, y), y.size // y.channels
+    steps, pixels, narrower = line.steps(op, x, y), y.size // y.channels, x.bits - y.bits
     size = np.maximum(np.abs(least), np.abs(largest))
     covered = op.rounding == ir.Rounding.DOUBLE and int(op.shift.max()) <= 0 and int(op.shift.min()) >= -31
     if not covered:
-        return None if steps is None else Channels(weights, bias, multiplier, shift, size, zero, False, steps, base, pixels)
+        return None if steps is None else Channels(weights, bias, multiplier, shift, size, zero, False, steps, base, pixels, narrower)
     ends = [
         np.clip(multiply_by_quantized_multiplier(v, multiplier, shift) + zero, op.act_min - base, op.act_max - base)
         for v in (least, largest)
@@ -162,7 +168,7 @@ def prove(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor, zeros: bool = True) -> Ch
     weights = np.where(constant[:, None], 0, weights)
     size = np.where(constant, np.abs(bias), size)
     multiplier, right = np.where(constant, _HALF, multiplier), np.where(constant, 0, -shift - 1)
-    return Channels(weights, bias, multiplier, right, size, zero, bool((fits | constant).all()), steps, base, pixels)
+    return Channels(weights, bias, multiplier, right, size, zero, bool((fits | constant).all()), steps, base, pixels, narrower)
 
 
 def pair_channels(count: int) -> list[tuple[int, int]]:
