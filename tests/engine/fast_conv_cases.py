@@ -86,6 +86,8 @@ def shapes() -> list[ir.Graph]:
             )
     for depth in (16, 20, 64, 67, 68, 72, 130):  # every way into the passes
         graphs.append(random_conv(300 + depth, depth, 5, (2, 2), (1, 1), padding=(0, 0, 0, 0)))
+    for depth in (5, 6, 8):  # windows that lie outside
+        graphs.append(random_conv(400 + depth, depth, 3, (2, 3), (2, 3), padding=(3, 2, 4, 5), stride=(2, 1)))
     return graphs
 
 

@@ -196,6 +196,24 @@ TK_INLINE void tk_copy_words(int8_t *to, const int8_t *from, int32_t words)
 }
 """
 
+_COPY_BYTES = """\
+/* Bytes from one place to another; neither needs to be aligned. */
+TK_KERNEL void tk_copy_bytes(int8_t *to, const int8_t *from, int32_t count)
+{
+#if TK_DSP
+    uint32_t word;
+    for (; count >= 4; count -= 4) {
+        __asm__ volatile("ldr %2, [%1], #4\\n    str %2, [%0], #4" : "+r"(to), "+r"(from), "=&r"(word) : : "memory");
+    }
+    for (; count > 0; --count) {
+        __asm__ volatile("ldrb %2, [%1], #1\\n    strb %2, [%0], #1" : "+r"(to), "+r"(from), "=&r"(word) : : "memory");
+    }
+#else
+    memcpy(to, from, (size_t)count);
+#endif
+}
+"""
+
 _SIGNED = """\
 /* Bytes whose lower {bits} bits are two's complement, the others 0: the numbers themselves. */
 TK_INLINE uint32_t tk_signed{bits}(uint32_t x)
@@ -248,6 +266,7 @@ FAST_HELPERS: dict[str, str] = {
     **dict(_usat(bits, shift) for bits in (4, 2) for shift in range(32)),
     "tk_max8": _MAX8,
     "tk_copy_words": _COPY_WORDS,
+    "tk_copy_bytes": _COPY_BYTES,
     "tk_signed4": _SIGNED.format(bits=4, top="08080808", rest=30),
     "tk_signed2": _SIGNED.format(bits=2, top="02020202", rest=126),
     "tk_signed2odd": _SIGNED_ODD,

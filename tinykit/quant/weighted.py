@@ -15,7 +15,7 @@ from tinykit.quant import loops
 from tinykit.quant.arithmetic import CHANNEL_SCALE_BITS, SCALE_BITS, Factors, round_half_up, short_scale, to_float64, unity
 from tinykit.quant.grid import best_weight_steps, weight_grid
 from tinykit.quant.kept import Shared
-from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, activation_bounds, edges, emit_activated, pad_plane, pair
+from tinykit.quant.layer import REAL_ACTIVATIONS, QLayer, activation_bounds, edges, pad_plane, pair
 from tinykit.quant.quantizer import LARGEST_STEP, SMALLEST_STEP, QValue, TensorQuantizer
 
 EXACT_FLOAT32 = 1 << 24

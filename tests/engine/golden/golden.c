@@ -236,6 +236,22 @@ TK_INLINE void tk_copy_words(int8_t *to, const int8_t *from, int32_t words)
     }
 }
 
+/* Bytes from one place to another; neither needs to be aligned. */
+TK_KERNEL void tk_copy_bytes(int8_t *to, const int8_t *from, int32_t count)
+{
+#if TK_DSP
+    uint32_t word;
+    for (; count >= 4; count -= 4) {
+        __asm__ volatile("ldr %2, [%1], #4\n    str %2, [%0], #4" : "+r"(to), "+r"(from), "=&r"(word) : : "memory");
+    }
+    for (; count > 0; --count) {
+        __asm__ volatile("ldrb %2, [%1], #1\n    strb %2, [%0], #1" : "+r"(to), "+r"(from), "=&r"(word) : : "memory");
+    }
+#else
+    memcpy(to, from, (size_t)count);
+#endif
+}
+
 /* Four elements of a dense layer times four channels, whose weights lie as in `fast_dense`. */
 TK_INLINE void tk_dense_step(uint32_t *sums, uint32_t x, const int32_t *weights)
 {
@@ -587,16 +603,17 @@ TK_KERNEL void tk_conv2d_3x3_rests_p3_c3(const int8_t *in, int8_t *out, int8_t *
             } else {
                 TK_ROLLED
                 for (int32_t i = 0; i < KERNEL_H; ++i) {
-                    const int32_t r = row + i * dilation_h, line = in_w * depth;
-                    int8_t *const edge = buffer + edges;
+                    const int32_t r = row + i * dilation_h, line = in_w * depth, at = left * depth;
+                    const int32_t begin = at < 0 ? -at : 0, end = line - at < run ? line - at : run;
                     const int8_t *source = padding;
-                    if ((uint32_t)r < (uint32_t)in_h) {
-                        TK_ROLLED
-                        for (int32_t k = 0; k < run; ++k) {
-                            const int32_t at = left * depth + k;
-                            edge[k] = (uint32_t)at < (uint32_t)line ? in[r * line + at] : padding[0];
+                    if ((uint32_t)r < (uint32_t)in_h && begin < end) {
+                        source = in + (r * line + at + begin);
+                        if (end - begin < run) {
+                            int8_t *const edge = buffer + edges;
+                            tk_copy_bytes(edge, padding, run);
+                            tk_copy_bytes(edge + begin, source, end - begin);
+                            source = edge;
                         }
-                        source = edge;
                     }
                     quad = tk_widen3_call(quad, source, run / 4);
                     for (int32_t k = run / 4 * 4; k < run; ++k) {

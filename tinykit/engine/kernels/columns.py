@@ -90,20 +90,21 @@ _EDGE_TAPS = """\
                 }
 """
 
-# ... or, where a tap is no number of quads, a copy of the row.
+# ... or, where a tap is no number of quads, row by row: one that leaves the image at a side is a copy, with zero points beside it.
 _EDGE_ROWS = """\
                 TK_ROLLED
                 for (int32_t i = 0; i < KERNEL_H; ++i) {
-                    const int32_t r = row + i * dilation_h, line = in_w * depth;
-                    int8_t *const edge = buffer + edges;
+                    const int32_t r = row + i * dilation_h, line = in_w * depth, at = left * depth;
+                    const int32_t begin = at < 0 ? -at : 0, end = line - at < run ? line - at : run;
                     const int8_t *source = padding;
-                    if ((uint32_t)r < (uint32_t)in_h) {
-                        TK_ROLLED
-                        for (int32_t k = 0; k < run; ++k) {
-                            const int32_t at = left * depth + k;
-                            edge[k] = (uint32_t)at < (uint32_t)line ? in[r * line + at] : padding[0];
+                    if ((uint32_t)r < (uint32_t)in_h && begin < end) {
+                        source = in + (r * line + at + begin);
+                        if (end - begin < run) {
+                            int8_t *const edge = buffer + edges;
+                            tk_copy_bytes(edge, padding, run);
+                            tk_copy_bytes(edge + begin, source, end - begin);
+                            source = edge;
                         }
-                        source = edge;
                     }
 @RUN@                }
 """
@@ -153,7 +154,7 @@ class Columns:
     @property
     def support(self) -> tuple[str, ...]:
         """Helpers that the text uses."""
-        return ("tk_rolled",) * (self.padding is not None) + (f"tk_get{self.bits}",) * (self.bits < 8)
+        return ("tk_rolled",) * (self.padding is not None) + ("tk_copy_bytes",) * self.copied + (f"tk_get{self.bits}",) * (self.bits < 8)
 
     @property
     def order(self) -> np.ndarray:
@@ -167,7 +168,7 @@ class Columns:
 
     def instructions(self, layout: Layout) -> float:
         """About how many a pixel takes."""
-        return layout.instructions * len(self.order) + (2 if self.bits == 8 else 6) * (self._rest * self.runs) + 4 * self.runs + 12
+        return layout.instructions * len(self.order) + (2 if self.bits == 8 else 6) * (self._rest * self.runs) + 7 * self.runs + 12
 
     def _places(self, layout: Layout) -> tuple[int, int, int]:
         """Where behind the columns and sums lie what is left of runs, a run's copy, and the end."""

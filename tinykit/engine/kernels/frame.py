@@ -167,7 +167,7 @@ class Frame(Shape, ABC):
         QUADS: of a step.
         KIND: part of the name.
         PLACES: where on the stack what is needed of the block lies, and how many bytes it has.
-        MULTIPLIERS: two registers that are free when the sums are made, besides r0 in the second's place where it is not the first.
+        MULTIPLIERS: two registers that, with r0, r11, r12 and lr, are free when the sums are made; the first may be r0.
         STRIDES: registers for the distances of pixels, three of four.
     """
 

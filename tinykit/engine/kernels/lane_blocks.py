@@ -81,10 +81,11 @@ class LaneBlock(Frame):
 
     def pair_instructions(self, quads: int) -> int:
         """How many a pair of channels takes."""
-        steps, each = (quads + 1) // 2, 1 if self.wide or not self.based else 3
+        steps, each = (quads + 1) // 2, 1 if self.wide or not self.based else 2
         passes = -(-(steps - 1) // self.steps) if self.split else 1
         taken = passes * (1 + self.split + 3 * self.pixels + self.wide * (3 + 2 * self.pixels)) + self.split * (3 + 4 * self.wide)
         each = 0 if not self.based and self.finish.line is not None else each
+        taken += (1 + self.split) * (self.based and not self.wide)
         return 3 + self.frame_instructions(steps) + taken + self.pixels * (1 + each) + self.finish_instructions
 
     # r2 r3 r9 r10 input, r4.. sums, r8 mask, r11 weights, r12 lr lanes.
@@ -154,8 +155,11 @@ class LaneBlock(Frame):
             yield _multiple("ldm", "r0", a, True)
             yield from self._lower()
         if self.based and not self.wide:
-            sums = [4 * (i + self.split * self.pixels) for i in range(self.pixels)]
-            yield "; ".join(f"ldr r12, [r0, #{at}]; add {r}, r12, {r}, {self._from_lane}" for r, at in zip(b, sums))
+            if self.split:
+                yield f"add r0, r0, #{4 * self.pixels}"
+            sums = ("r8", "r11", "r12", "lr")[: self.pixels]
+            yield _multiple("ldm", "r0", sums)
+            yield "; ".join(f"add {r}, {x}, {r}, {self._from_lane}" for r, x in zip(b, sums))
         if self.based:
             yield "ldm r1!, {r0, r8, lr}"
             yield "; ".join(f"add {r}, {r}, r8" for r in b)
