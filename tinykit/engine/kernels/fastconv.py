@@ -115,7 +115,7 @@ def _block(layer: Layer, count: int) -> Frame:
 def _instructions(layer: Layer, count: int, pairs: int | None = None) -> float:
     """An estimate, for so many pairs of channels; None: for all of them."""
     block, quads = _block(layer, count), len(layer.columns.order)
-    one = (layer.pairs if pairs is None else pairs) * block.pair_instructions(quads) + 30 + 25 * (layer.y.channels % 2)
+    one: float = (layer.pairs if pairs is None else pairs) * block.pair_instructions(quads) + 30 + 25 * (layer.y.channels % 2)
     one += count * layer.columns.instructions(block.layout)
     return -(-layer.pixels // count) * one
 
