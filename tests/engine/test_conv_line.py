@@ -11,8 +11,9 @@ from fast_conv_cases import HALF, WHOLE, all_inputs, conv, random_conv, rounding
 from narrow_conv_cases import KINDS, narrowed, packed
 from test_fast_conv import GCC, ZIG, routine
 
+from tinykit.boards.pipeline import compile_graph, layer_table
 from tinykit.boards.table import board
-from tinykit.engine import line
+from tinykit.engine import line, registry
 from tinykit.engine.generate import build_engine
 from tinykit.engine.kernels import pairs
 from tinykit.engine.memory import random_samples
@@ -165,6 +166,18 @@ def test_wrong_assembly_is_found(kind, toolchain, tmp_path) -> None:
     graph = _of(kind, random_conv(1, 8, 4, (3, 3), (1, 1), zeros=(-128, -128), **PLAIN))
     engine = tampered(build_engine(graph, "net"), "asrs lr, r12, #1", "asrs lr, r12, #2")
     assert run_on_board([Case(engine, random_samples(graph, 2))], board("nano33ble"), tmp_path, toolchain=toolchain).mismatches > 0
+
+
+@pytest.mark.parametrize("toolchain", [GCC])
+@each_kind
+def test_estimates_are_near_the_counts(kind, toolchain, tmp_path) -> None:
+    """What the choice between kernels is based on, with a line and without."""
+    for zero in (-128, 0):
+        graph = _of(kind, random_conv(3, 64, 32, (6, 6), (1, 1), zeros=(0, zero), **PLAIN))
+        assert on_line(graph) == (zero == -128)
+        compiled = compile_graph(graph, board("nano33ble"), tmp_path / f"{zero}", toolchain=toolchain, samples=1)
+        estimate = min(variant.instructions for variant in registry.fast(graph, graph.ops[0]))
+        assert 0.95 < estimate / layer_table(compiled)[0]["instructions"] < 1.05
 
 
 def test_a_pair_on_a_line_takes_fewer_instructions() -> None:
