@@ -14,6 +14,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 Result = dict[str, Any]
+INTEGERS = ("ptq", "quantize")
+"""Steps that make integer networks."""
 PARITIES = ("keras_vs_reference", "tflm_vs_reference", "engine_vs_reference")
 
 
@@ -51,6 +53,12 @@ def measured(row: str, metrics: Result, *keys: str) -> Result:
         raise SystemExit(f"{row}: refused: synthetic data")
     kept = {key: metrics.get(key) for key in keys}
     return kept | {"test_samples": metrics["data"]["test_samples"], "seconds": metrics["seconds"]["total"]}
+
+
+def last_float(folder: Path) -> Result:
+    """The report of the last step of a run before its network was made an integer one."""
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "steps").glob("*/report.json"))]
+    return [report for report in reports if report["step"] not in INTEGERS][-1]
 
 
 def _cpu_seconds() -> float:

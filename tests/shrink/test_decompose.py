@@ -127,6 +127,20 @@ def test_the_choice_is_the_best_of_all() -> None:
         assert sum(c.harm for c in found.values()) == pytest.approx(min(sum(c.harm for c in choice) for choice in fits), abs=1e-5)
 
 
+def test_the_least_work_within_a_harm_is_the_best_of_all() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        offers = {
+            f"l{i}": [candidate(int(m), h) for m, h in zip(np.sort(rng.integers(1, 100, 4))[::-1], [0.0, *np.sort(rng.random(3))])]
+            for i in range(4)
+        }
+        limit = float(rng.random())
+        found = lowrank.least_work(offers, limit)
+        fits = [choice for choice in itertools.product(*offers.values()) if sum(c.harm for c in choice) <= limit]
+        assert sum(c.harm for c in found.values()) <= limit + 1e-6
+        assert sum(c.macs for c in found.values()) <= min(sum(c.macs for c in choice) for choice in fits)
+
+
 def test_offers_are_cheaper_and_none_is_beaten() -> None:
     for site in sites(network())[0]:
         first, *others = lowrank.offered(site, tuple(factors.METHODS))
@@ -169,6 +183,17 @@ def test_the_step_meets_its_budget_and_trains(tmp_path) -> None:
     repeated = Decompose().run(network(), DecomposeOptions(epochs=1, macs=0.6), again)
     for a, b in zip(result.model.get_weights(), repeated.model.get_weights(), strict=True):
         assert np.array_equal(a, b)
+
+
+def test_what_is_not_worth_it_stays_as_it_is(tmp_path) -> None:
+    made, lines = context(tmp_path)
+    result = Decompose().run(network(), DecomposeOptions(epochs=1, ranks="harm", harm=1e-9), made)
+    assert result.model is None and result.report["layers"] == {} and result.report["after"] == result.report["before"]
+    assert lines == ["no layer is replaced: none becomes cheaper at a harm of 1e-09"], "and nothing is trained"
+    (tmp_path / "more").mkdir()
+    made, _ = context(tmp_path / "more")
+    result = Decompose().run(network(), DecomposeOptions(epochs=0, ranks="harm", harm=100.0), made)
+    assert count_macs(result.model) == result.report["after"]["macs"] < 0.5 * result.report["before"]["macs"]
 
 
 @pytest.mark.parametrize("rule", ["energy", "evidence"])

@@ -7,6 +7,7 @@ from shrinkable import L, random_network
 
 from tinykit.errors import BudgetError, ModelError
 from tinykit.models import build_model, count_macs
+from tinykit.models.macs import layer_macs
 from tinykit.shrink.budget import Limits, cut, rounded_up, towards
 from tinykit.shrink.channels import channel_map
 from tinykit.shrink.costs import Costs, Sizes
@@ -97,6 +98,25 @@ def test_the_cheapest_channels_go_in_multiples():
         gone = group.channels[~alive[group.channels]]
         assert len(left) % 4 == 0 and len(left) >= 4
         assert not len(gone) or value[gone].max() <= value[left].min()
+
+
+def test_what_several_measured_targets_have_room_for_is_left():
+    """Cycles are twice the work of wide layers and thrice that of others here, so that estimates between two measurements are wrong."""
+
+    def cycles(model):
+        return {layer.name: layer.macs * (2 if layer.macs > 100_000 else 3) for layer in layer_macs(model)}
+
+    found = channel_map(build_model("resnet8", (16, 16, 3), 10, {}))
+    costs, everything = Costs(found, lambda model: Sizes(0, 0, {}, cycles(model))), found.everything()
+    value = np.random.default_rng(0).uniform(1, 2, found.count)
+    targets = {"macs": 0.5 * costs.macs(everything), "cycles": 0.45 * costs.exact("cycles", everything)}
+    alive = cut(found, value, costs, targets, Limits(4, {}, {}))
+    assert all(costs.exact(measure, alive) <= target for measure, target in targets.items())
+    for group in found.removable():
+        if gone := sorted(group.channels[~alive[group.channels]].tolist(), key=lambda c: value[c]):
+            back = alive.copy()
+            back[gone[-4:]] = True
+            assert any(costs.exact(measure, back) > target for measure, target in targets.items())
 
 
 def test_floors_and_shares_are_kept():

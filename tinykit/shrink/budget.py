@@ -52,8 +52,8 @@ def cut(found: ChannelMap, scores: np.ndarray, costs: Costs, targets: Targets, l
 
     Groups that have a share of their own are cut to it first. Then, as long as a cost is above its target, the group goes on losing its
     least channels where that loses least for what it saves: of multiply-accumulates, of flash, of cycles, and of RAM only where the
-    planner's arena is fullest, which is planned again after each cut. Where multiply-accumulates alone are limited, cuts that the last ones
-    made needless are taken back, the dearest first.
+    planner's arena is fullest, which is planned again after each cut. Cuts that the last ones made needless are taken back, the dearest
+    first.
 
     Args:
         scores: what is lost with each channel [found.count].
@@ -96,21 +96,28 @@ class _Search:
             self.made.setdefault(group.layers, []).append(channels)
             if "ram" in over:
                 self.costs.measure(self.alive)
-        if not self.measured:
-            self._restore()
+        self._restore()
         return self.alive
 
     def _restore(self) -> None:
-        """Takes back what the targets have room for; in each group the last cut first, so that its least channels stay away."""
-        while fitting := [cuts for cuts in self.made.values() if cuts and self._fits(cuts[-1])]:
+        """Takes back what the targets have room for; in each group the last cut first, so that its least channels stay away.
+
+        What estimates say has room is measured before it is believed; a group that then has none is asked no more.
+        """
+        groups = list(self.made.values())
+        while fitting := [cuts for cuts in groups if cuts and self._fits(cuts[-1], exact=False)]:
             dearest = max(fitting, key=lambda cuts: float(self.scores[cuts[-1]].sum()))
+            if self.measured and not self._fits(dearest[-1], exact=True):
+                groups = [cuts for cuts in groups if cuts is not dearest]
+                continue
             self.alive[dearest.pop()] = True
 
-    def _fits(self, channels: np.ndarray) -> bool:
+    def _fits(self, channels: np.ndarray, exact: bool) -> bool:
         """Whether the targets are met with these channels back."""
         trial = self.alive.copy()
         trial[channels] = True
-        return all(self.costs.estimate(m, trial) <= target for m, target in self.targets.items())
+        cost = self.costs.exact if exact else self.costs.estimate
+        return all(cost(m, trial) <= target for m, target in self.targets.items())
 
     def _over(self) -> dict[Measure, float]:
         """By how much each cost is above its target; what estimates say is met is measured before it is believed."""

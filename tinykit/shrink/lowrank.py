@@ -1,4 +1,5 @@
-"""Which layers are decomposed, how, and at which ranks: by a rule, or as few multiply-accumulates as a budget wants at the least harm.
+"""Which layers are decomposed, how, and at which ranks: by a rule, with the least harm within a budget of multiply-accumulates, or with the
+fewest multiply-accumulates within a limit of harm.
 
 A candidate's harm is what the network's outputs change when this layer alone is replaced by it, before any training: the mean
 Kullback-Leibler divergence of the classes' probabilities, or the mean squared difference over the variance for a network that rebuilds its
@@ -111,21 +112,39 @@ def least_harm(offers: Mapping[str, Sequence[Candidate]], macs: int) -> dict[str
         BudgetError: the cheapest candidates together take more.
         RuntimeError: the solver fails otherwise, which is a defect.
     """
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
     least = sum(min(c.macs for c in found) for found in offers.values())
     if least > macs:
         raise BudgetError(f"at the smallest ranks these layers take {least:,} multiply-accumulates, of {macs:,} that are left for them")
+    return _best(offers, lambda c: max(0.0, c.harm), lambda c: c.macs, macs)
+
+
+def least_work(offers: Mapping[str, Sequence[Candidate]], harm: float) -> dict[str, Candidate]:
+    """One candidate a layer: the fewest multiply-accumulates together whose harms are at most `harm` in sum; perhaps every layer as it is.
+
+    Raises:
+        RuntimeError: the solver fails, which is a defect.
+    """
+    return _best(offers, lambda c: c.macs, lambda c: max(0.0, c.harm), harm)
+
+
+def _best(
+    offers: Mapping[str, Sequence[Candidate]],
+    price: Callable[[Candidate], float],
+    use: Callable[[Candidate], float],
+    most: float,
+) -> dict[str, Candidate]:
+    """One candidate a layer, of the least price in sum whose use is at most `most` in sum; among equals fewer parameters."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
     columns = [(name, c) for name, found in offers.items() for c in found]
-    harm = np.array([max(0.0, c.harm) for _, c in columns])
-    price = np.round(harm / max(float(harm.max(initial=0.0)), 1e-30) * _SCALE)
-    # among equals the one with fewer parameters: less than any difference of harm that counts
-    sizes = np.array([c.parameters for _, c in columns], float)
+    prices = np.array([price(c) for _, c in columns])
+    whole = np.round(prices / max(float(prices.max(initial=0.0)), 1e-30) * _SCALE)
+    sizes = np.array([c.parameters for _, c in columns], float)  # together less than any difference of prices that counts
     each = np.array([[float(owner == name) for owner, _ in columns] for name in offers])
-    cost = np.array([[float(c.macs) for _, c in columns]])
+    used = np.array([[float(use(c)) for _, c in columns]])
     found = milp(
-        price + 0.5 * sizes / max(sizes.sum(), 1.0), integrality=np.ones(len(columns)), bounds=Bounds(0, 1), options={"mip_rel_gap": 0.0},
-        constraints=[LinearConstraint(each, 1, 1), LinearConstraint(cost, -np.inf, macs)],
+        whole + 0.5 * sizes / max(sizes.sum(), 1.0), integrality=np.ones(len(columns)), bounds=Bounds(0, 1), options={"mip_rel_gap": 0.0},
+        constraints=[LinearConstraint(each, 1, 1), LinearConstraint(used, -np.inf, most)],
     )  # fmt: skip
     if found.x is None:
         raise RuntimeError(f"HiGHS ended with: {found.message}")

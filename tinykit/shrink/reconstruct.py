@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +23,10 @@ def reconstruct(found: ChannelMap, alive: np.ndarray, smaller: keras.Model, samp
     """Changes the weights of a shrunk network so that its layers give nearly what they gave, by least squares on samples (after He et al.
     2017, arXiv:1707.06168, with all inputs of the whole network and a ridge).
 
-    A layer y = W x + b that loses the inputs x_r keeps y as well as x_a allows: W_a + W_r P and b + W_r (mean x_r - P mean x_a), where P
-    predicts x_r from x_a. Layers without a bias predict without the means. Conv2D and Dense that are called once change, all others stay.
+    From input to output, each layer is fitted to what it gave in the whole network, from what the layers before it give now; so errors do
+    not add up. With u its inputs in the whole network, v those that it has now, and W_v its weights for them, W_v + D and b + d give
+    what is nearest to W u + b, where D is held to 0 by the ridge. Layers without a bias are fitted without the means. Conv2D and Dense
+    that are called once change, all others stay.
 
     Args:
         found: of the whole network.
@@ -36,71 +38,91 @@ def reconstruct(found: ChannelMap, alive: np.ndarray, smaller: keras.Model, samp
     Returns:
         Number of layers that were changed.
     """
-    reading = _readers(found, alive)
-    if not reading:
+    if alive.all():
         return 0
-    moments = _moments(found.model, reading, samples, np.random.default_rng(seed))
-    layers = layers_by_name(found.model)
-    for node, moment in zip(reading, moments):
+    nodes, batches = _fitted(found, alive), list(samples)
+    now = {node.operation.name: node for node in calls(smaller)}
+    for node in nodes:
         name = node.operation.name
-        use = found.uses[name]
-        _refit(layers[name], smaller.get_layer(name), alive[use.reads], np.flatnonzero(alive[use.writes]), *moment)
-    return len(reading)
+        reads, writes = (alive[channels] for channels in (found.uses[name].reads, found.uses[name].writes))
+        moments = _moments(_pairs(found.model, node, smaller, now[name], batches, np.random.default_rng(seed)))
+        _refit(node.operation, smaller.get_layer(name), reads, writes, *moments)
+    return len(nodes)
 
 
-def _readers(found: ChannelMap, alive: np.ndarray) -> list[Any]:
-    """Calls of layers that lose inputs and can be refitted."""
-    nodes = [node for node in calls(found.model) if type(node.operation).__name__ in ("Conv2D", "Dense")]
-    names = [node.operation.name for node in nodes]
-    return [
-        node
-        for node in nodes
-        if names.count(node.operation.name) == 1 and (use := found.uses[node.operation.name]).kind == "mix" and not alive[use.reads].all()
-    ]
+def _fitted(found: ChannelMap, alive: np.ndarray) -> list[Any]:
+    """Calls of layers that can be fitted and read something else than in the whole network, from input to output."""
+    layers = layers_by_name(found.model)
+    names = [node.operation.name for node in calls(found.model)]
+    changed: set[int] = set()  # tensors
+    chosen = []
+    for node in calls(found.model):
+        operation = node.operation
+        use = found.uses.get(operation.name)
+        loses = use is not None and not (alive[use.reads].all() and alive[use.writes].all())
+        differs = any(id(tensor) in changed for tensor in node.arguments.keras_tensors)
+        if differs or loses:
+            changed |= {id(tensor) for tensor in node.outputs}
+        kind = type(layers.get(operation.name, operation)).__name__
+        once = names.count(operation.name) == 1 and use is not None and use.kind == "mix"
+        if differs and once and kind in ("Conv2D", "Dense"):
+            chosen.append(node)
+    return chosen
 
 
-Moment = tuple[np.ndarray, np.ndarray]
-
-
-def _moments(model: keras.Model, nodes: list[Any], samples: Iterable[np.ndarray], rng: np.random.Generator) -> list[Moment]:
-    """(mean [K], mean of products [K, K]) of what each layer multiplies its kernel with."""
+def _pairs(
+    whole: keras.Model, node: Any, smaller: keras.Model, own: Any, batches: Iterable[np.ndarray], rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(u [n, K], v [n, k]): what a layer multiplies its kernel with in either network, at the same places."""
     import keras
 
-    inner = keras.Model(model.inputs[0], [node.arguments.keras_tensors[0] for node in nodes])
-    sums: list[list[Any]] = [[0.0, 0.0, 0] for _ in nodes]
-    for x in samples:
-        values = inner(x, training=False)
-        for total, node, value in zip(sums, nodes, values if isinstance(values, (list, tuple)) else [values]):
-            rows = _rows(node.operation, value, rng).astype(np.float64)
-            total[0], total[1], total[2] = total[0] + rows.sum(0), total[1] + rows.T @ rows, total[2] + len(rows)
-    return [(mean / count, products / count) for mean, products, count in sums]
+    inner = [keras.Model(model.inputs[0], call.arguments.keras_tensors[0]) for model, call in ((whole, node), (smaller, own))]
+    for x in batches:
+        rows = [_rows(node.operation, model(x, training=False)) for model in inner]
+        count = min(len(rows[0]), _ROWS * len(x))
+        places = rng.choice(len(rows[0]), count, replace=False) if count < len(rows[0]) else slice(None)
+        u, v = (values[places].astype(np.float64) for values in rows)
+        yield u, v
 
 
-def _rows(layer: Any, value: Any, rng: np.random.Generator) -> np.ndarray:
-    """Some rows [n, K] of what a layer multiplies its kernel [K, out] with."""
+def _rows(layer: Any, value: Any) -> np.ndarray:
+    """The rows [places, K] of what a layer multiplies its kernel [K, out] with."""
     import tensorflow as tf
 
     if hasattr(layer, "kernel_size"):
         windows = ((1, *sizes, 1) for sizes in (layer.kernel_size, layer.strides, layer.dilation_rate))
         value = tf.image.extract_patches(value, *windows, padding=layer.padding.upper())
-    flat = np.asarray(value).reshape(-1, value.shape[-1])
-    count = min(len(flat), _ROWS * len(value))
-    return flat[rng.choice(len(flat), count, replace=False)] if count < len(flat) else flat
+    return np.asarray(value).reshape(-1, value.shape[-1])
 
 
-def _refit(whole: Any, layer: Any, reads: np.ndarray, writes: np.ndarray, mean: np.ndarray, products: np.ndarray) -> None:
-    """Gives `layer`, which reads the inputs where `reads` is true and writes `writes`, the weights that make up for the others."""
+Moments = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _moments(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Moments:
+    """Means of u, v, v v^T and v u^T."""
+    sums: list[Any] = [0.0, 0.0, 0.0, 0.0]
+    count = 0
+    for u, v in pairs:
+        for i, value in enumerate((u.sum(0), v.sum(0), v.T @ v, v.T @ u)):
+            sums[i] = sums[i] + value
+        count += len(u)
+    u, v, own, cross = (total / count for total in sums)
+    return u, v, own, cross
+
+
+def _refit(
+    whole: Any, layer: Any, reads: np.ndarray, writes: np.ndarray, u: np.ndarray, v: np.ndarray, own: np.ndarray, cross: np.ndarray
+) -> None:
+    """Gives `layer`, which reads the inputs where `reads` is true and writes the outputs where `writes` is, the weights that are nearest
+    to what `whole` gives."""
     kernel, *bias = whole.get_weights()
     flat = kernel.reshape(-1, kernel.shape[-1])[:, writes].astype(np.float64)
-    stay = np.tile(reads, len(flat) // len(reads))
+    kept = flat[np.tile(reads, len(flat) // len(reads))]
     if bias:
-        products = products - np.outer(mean, mean)
-    own = products[np.ix_(stay, stay)]
+        own, cross = own - np.outer(v, v), cross - np.outer(v, u)
     ridge = _RIDGE * max(float(np.trace(own)) / max(len(own), 1), 1e-12)
-    predict = np.linalg.solve(own + ridge * np.eye(len(own)), products[np.ix_(stay, ~stay)])
-    refitted = flat[stay] + predict @ flat[~stay]
-    left = [refitted.reshape(*kernel.shape[:-2], -1, len(writes)).astype(np.float32)]
+    change = np.linalg.solve(own + ridge * np.eye(len(own)), cross @ flat - own @ kept)
+    left = [(kept + change).reshape(*kernel.shape[:-2], -1, len(change[0])).astype(np.float32)]
     if bias:
-        shift = (mean[~stay] - mean[stay] @ predict) @ flat[~stay]
-        left.append((bias[0][writes] + shift).astype(np.float32))
+        left.append((bias[0][writes] + u @ flat - v @ (kept + change)).astype(np.float32))
     layer.set_weights(left)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tinykit import atomic
 from tinykit.errors import BudgetError
+from tinykit.recipe.registry import step_class
 from tinykit.recipe.step import CHECKPOINT, StepContext
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def check_bits(model: keras.Model, options: BitOptions, context: StepContext) ->
     if isinstance(options.bits, dict):
         by_pattern(found.network, options.bits)
         return
+    if any("macs" in getattr(step_class(name), "promises", ()) for name in context.before()):
+        return  # the network that gets bits will be a smaller one
     least, meter, budget = fewest_bits(found.network), EngineMeter(found, None, goal=SIZE), resolve_budget(context.config)
     sizes = (("flash without code", meter.constants(least), budget.flash), ("RAM", meter.planned(least).ram, budget.ram))
     problems = [

@@ -39,11 +39,15 @@ class DecomposeOptions(TaughtFloatOptions):
         default=("svd", "tucker", "separable"), min_length=1, strict=False,
         description="svd: dense and pointwise layers; tucker, separable, cp: layers with a window",
     )  # fmt: skip
-    ranks: Literal["budget", "energy", "evidence"] = Field(
+    ranks: Literal["budget", "harm", "energy", "evidence"] = Field(
         default="budget",
-        description="budget: the least measured harm within `macs`; energy: keep a share of the singular values' squares; evidence: EVBMF",
+        description="budget: the least measured harm within `macs`; harm: the fewest multiply-accumulates within `harm`, and no change "
+        "where no layer is worth it; energy: keep a share of the singular values' squares; evidence: EVBMF",
     )
     macs: float = Field(default=0.5, gt=0, lt=1, description="of the whole network's multiply-accumulates, for ranks: budget")
+    harm: float = Field(
+        default=0.05, gt=0, le=100, description="the most that the layers' harms may be in sum, for ranks: harm; Kullback-Leibler, in nats"
+    )
     energy: float = Field(default=0.9, gt=0, le=1, description="share that is kept, for ranks: energy")
     layers: tuple[str, ...] = Field(
         default=("*",), min_length=1, strict=False, description="patterns of names of layers that may be replaced"
@@ -88,6 +92,9 @@ class Decompose:
 
         before = {"macs": count_macs(model), "parameters": model.count_params()}
         chains = _Choice(model, options, context).chains()
+        if not chains:
+            context.log(f"no layer is replaced: none becomes cheaper at a harm of {options.harm:g}")
+            return StepResult(None, {"before": before, "after": before, "layers": {}})
         smaller = replaced(model, chains)
         after = {"macs": count_macs(smaller), "parameters": smaller.count_params()}
         context.log(
@@ -136,9 +143,9 @@ class _Choice:
             kernels = {site.name: site.kernel for site in self.sites}
             stored = json.loads(file.read_text(encoding="utf-8"))
             return {name: factors.METHODS[method](kernels[name], tuple(ranks)) for name, (method, ranks) in stored.items()}
-        found = self._by_budget() if self.options.ranks == "budget" else self._by_rule()
+        found = {"budget": self._by_budget, "harm": self._by_harm}.get(self.options.ranks, self._by_rule)()
         chains = {name: candidate.chain for name, candidate in found.items() if candidate.chain is not None}
-        if not chains:
+        if not chains and self.options.ranks != "harm":
             raise ModelError(
                 f"step {self.context.label}: no layer becomes cheaper with ranks: {self.options.ranks}; choose other methods or ranks"
             )
@@ -159,7 +166,7 @@ class _Choice:
 
     def _by_budget(self) -> dict[str, Candidate]:
         from tinykit.models.macs import count_macs
-        from tinykit.shrink.lowrank import least_harm, measured, offered
+        from tinykit.shrink.lowrank import least_harm, offered
 
         total, own = count_macs(self.model), sum(site.macs for site in self.sites)
         left = int(self.options.macs * total) - (total - own)
@@ -170,9 +177,18 @@ class _Choice:
                 f"step {self.context.label}: at the smallest ranks the network takes {total - own + least:,} multiply-accumulates of "
                 f"{total:,}, more than macs: {self.options.macs:g}; give a larger share, more methods or more layers"
             )
-        return least_harm(
-            measured(offers, _Probe(self.model, self.context, rebuilds(self.options, self.context)).harm, self._progress), left
-        )
+        return least_harm(self._measured(offers), left)
+
+    def _by_harm(self) -> dict[str, Candidate]:
+        from tinykit.shrink.lowrank import least_work, offered
+
+        return least_work(self._measured({site.name: offered(site, self.options.methods) for site in self.sites}), self.options.harm)
+
+    def _measured(self, offers: dict[str, list[Candidate]]) -> dict[str, list[Candidate]]:
+        from tinykit.shrink.lowrank import measured
+
+        probe = _Probe(self.model, self.context, rebuilds(self.options, self.context))
+        return measured(offers, probe.harm, self._progress)
 
     def _progress(self, done: int, total: int) -> None:
         self.context.progress(done, total)
