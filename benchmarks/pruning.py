@@ -25,15 +25,15 @@ class Pruned(Task):
 
 
 def _pruned(name: str, share: float, within: float, epochs: int) -> Pruned:
-    options = (f"macs={share}", f"epochs={epochs}", "distill=0.9")
+    options = (f"macs={share}", f"epochs={epochs}", "learning_rate=0.004", "distill=0.9")
     return Pruned(name, ("recipe=prune_quantize", *(f"steps.prune.{option}" for option in options)), "prune", within, share)
 
 
 TASKS = Tasks(
     (
         Pruned(START.name, START.settings),
-        _pruned("prune_50", 0.5, 1.5, 20),
-        _pruned("prune_33", 0.3333, 4.0, 24),
+        _pruned("prune_50", 0.5, 1.5, 36),
+        _pruned("prune_33", 0.3333, 4.0, 36),
     )
 )
 
