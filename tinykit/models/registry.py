@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from tinykit.errors import ConfigError, ModelError
-from tinykit.models import cnn, conv1d, ds_cnn, fc_autoencoder, mobilenet_v1, mobilenet_v2, resnet8
+from tinykit.models import cnn, conv1d, ds_cnn, fc_autoencoder, mobilenet_v1, mobilenet_v2, resnet8, staged
 from tinykit.options import Options, nearest, parse_options
 
 
@@ -36,6 +36,7 @@ MODELS: dict[str, ModelEntry] = {
     "mobilenet_v1": ModelEntry(mobilenet_v1.build, mobilenet_v1.MobilenetV1Options),
     "mobilenet_v2": ModelEntry(mobilenet_v2.build, mobilenet_v2.MobilenetV2Options),
     "resnet8": ModelEntry(resnet8.build, resnet8.Resnet8Options),
+    "staged": ModelEntry(staged.build, staged.StagedOptions),
 }
 
 
