@@ -56,8 +56,11 @@ class ResolvedConfig:
     unused: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values in the schema's order."""
-        return self.config.model_dump(mode="json")
+        """Plain values in the schema's order; `search` only where there is one."""
+        values = self.config.model_dump(mode="json")
+        if values["search"] is None:
+            del values["search"]
+        return values
 
     def to_yaml(self) -> str:
         """The text of `config.resolved.yaml`; loading it gives the same configuration."""

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
+from tinykit.config.search import SearchConfig
+from tinykit.config.section import Section
 from tinykit.config.sizes import parse_size
 
 Size = Annotated[
@@ -20,12 +22,6 @@ Size = Annotated[
 """Bytes. kB and KB are 1000 bytes, MB is 1000000; KiB and MiB are 1024 and 1048576."""
 
 Options = dict[str, Any]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys, NaN and values of another type are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 class DataConfig(Section):
@@ -136,6 +132,7 @@ class RunConfig(Section):
     check: CheckConfig = Field(default_factory=CheckConfig)
     tflite: TfliteConfig = Field(default_factory=TfliteConfig)
     simplify: bool = Field(default=True, description="remove dead channels and no-ops from the integer graph (exact)")
+    search: SearchConfig | None = Field(default=None, description="a space of architectures, for tinykit.search; nothing else looks at it")
 
 
 class RecipeConfig(Section):

@@ -19,6 +19,9 @@ from tinykit.errors import ConfigError
 from tinykit.locking import hold
 from tinykit.recipe.step import CHECKPOINT
 
+SEARCH = "search"
+"""Folder of what tinykit.search keeps."""
+
 _PACKAGES = ("tensorflow", "keras", "numpy", "tflite-micro", "pydantic")
 
 
@@ -170,8 +173,9 @@ class RunDir:
             raise ConfigError(f"{error.problems[0]}; this run's record is damaged: choose another --workdir, or delete it") from None
 
     def _has_work(self) -> bool:
-        """Whether a step left anything here that a run with another configuration must not go on with."""
-        return (self.path / "metrics.json").exists() or any(file.is_file() for file in (self.path / "steps").rglob("*"))
+        """Whether a step or a search left anything here that a run with another configuration must not go on with."""
+        left = (file for folder in ("steps", SEARCH) for file in (self.path / folder).rglob("*"))
+        return (self.path / "metrics.json").exists() or any(file.is_file() for file in left)
 
     def _environment(self, config: ResolvedConfig) -> list[str]:
         now = environment(config.source)

@@ -1,0 +1,1 @@
+"""Architecture search under the budget of a board: see docs/search.md."""

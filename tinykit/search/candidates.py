@@ -1,0 +1,70 @@
+"""Architectures that a search proposes: the likeliest one first, then draws, each made smaller until it fits by count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinykit.search.costs import CostModel
+from tinykit.search.space import Space
+
+Indices = dict[str, int]
+_SHRINKS = ("filters", "expanded", "repeats", "kernel")
+_LEAST = 1e-9
+
+
+def over(counted: Mapping[str, int], limits: Mapping[str, float | None]) -> dict[str, float]:
+    """By which share each cost is above its limit."""
+    return {kind: counted[kind] / limit - 1 for kind, limit in limits.items() if limit is not None and counted[kind] > limit}
+
+
+def draws(space: Space, probabilities: Mapping[str, np.ndarray], seed: int) -> Iterator[Indices]:
+    """The likeliest choice, then choices by their probabilities, without end."""
+    yield {name: int(np.argmax(p)) for name, p in probabilities.items()}
+    rng = np.random.default_rng([seed, 1])
+    while True:
+        yield space.drawn(rng, probabilities)
+
+
+def shrunk(
+    indices: Indices, probabilities: Mapping[str, np.ndarray], costs: CostModel, limits: Mapping[str, float | None]
+) -> Indices | None:
+    """The choice with widths, depths and kernels reduced until the counted costs keep their limits; None where they cannot.
+
+    Each move is the one that loses least probability for what it takes off the excess.
+    """
+    now = dict(indices)
+    while excess := _excess(now, costs, limits):
+        best: tuple[float, Indices] | None = None
+        for name, index in _moves(now, costs.space):
+            trial = {**now, name: index}
+            gain = excess - _excess(trial, costs, limits)
+            if gain <= 0:
+                continue
+            chances = probabilities[name]
+            loss = math.log(max(chances[now[name]], _LEAST)) - math.log(max(chances[index], _LEAST))
+            price = max(loss, 0.0) / gain - gain * 1e-6  # of equals the move that helps most
+            if best is None or price < best[0]:
+                best = price, trial
+        if best is None:
+            return None
+        now = best[1]
+    return now
+
+
+def _excess(indices: Indices, costs: CostModel, limits: Mapping[str, float | None]) -> float:
+    return sum(over(costs(costs.space.one_hot(indices)).as_dict(), limits).values())
+
+
+def _moves(indices: Indices, space: Space) -> Iterator[tuple[str, int]]:
+    """(decision, index) of each next smaller choice."""
+    for decision in space.decisions:
+        if decision.name.rpartition(".")[2] not in _SHRINKS:
+            continue
+        own = decision.values[indices[decision.name]]
+        smaller: list[Any] = [(value, i) for i, value in enumerate(decision.values) if value < own]
+        if smaller:
+            yield decision.name, max(smaller)[1]

@@ -1,0 +1,113 @@
+"""What an architecture will take on the board: its untrained twin is planned, linked and run once on the emulated board."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tinykit.boards.pipeline import Compiled, compile_graph
+from tinykit.boards.table import Board, Budget
+from tinykit.engine.goal import SIZE, Goal
+from tinykit.errors import BudgetError
+from tinykit.fit.preview import preview
+from tinykit.graph import ir
+from tinykit.quant.allocation.network import eight_bits
+from tinykit.search.space import Architecture
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Figures of an untrained twin.
+
+    Attributes:
+        flash: bytes of the linked image; None: it cannot be linked into the board's memory.
+        ram: bytes of arena, static data and stack.
+        instructions, cycles: of one inference, emulated.
+        kernels: what the engine was made best for: a smaller engine is built where the wanted one does not fit.
+        problems: why it does not fit the budget; empty where it does.
+    """
+
+    flash: int | None
+    ram: int | None
+    instructions: int | None
+    cycles: int | None
+    kernels: str
+    problems: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, without the problems."""
+        return {name: value for name, value in asdict(self).items() if name != "problems"}
+
+
+def twin(model: Any, weight_bits: int = 8) -> ir.Graph:
+    """The integer graph of an untrained float Keras model: right in shapes and bits, not in values."""
+    from tinykit.quant.fuse import fuse
+
+    found = preview(fuse(model))
+    bits = eight_bits(found.network)
+    return found.with_bits(replace(bits, weights=(weight_bits,) * len(bits.weights)))
+
+
+@dataclass(frozen=True)
+class Target:
+    """What networks are built for.
+
+    Attributes:
+        board: linked and emulated for.
+        budget: what a network may take.
+        goal: what the engine is made best for.
+        weight_bits: of every layer.
+    """
+
+    board: Board
+    budget: Budget
+    goal: Goal
+    weight_bits: int = 8
+
+
+def family_options(architecture: Architecture, dropout: float = 0.0) -> dict[str, Any]:
+    """Options of the family `staged` for an architecture."""
+    return {**architecture.options(), **({"dropout": dropout} if dropout else {})}
+
+
+def predict(options: Mapping[str, Any], input_shape: Sequence[int], classes: int, target: Target) -> Prediction:
+    """Figures of the network of family `staged` with these options.
+
+    Raises:
+        ConfigError: there is no compiler.
+        ParityError: the twin's image and its reference disagree.
+    """
+    from tinykit.models.registry import build_model
+
+    graph = twin(build_model("staged", input_shape, classes, options), target.weight_bits)
+    found = None
+    for goal in dict.fromkeys((target.goal, SIZE)):
+        found = _built(graph, replace(target, goal=goal))
+        if not found.problems:
+            break
+    if found is None:
+        raise AssertionError("there is a goal")
+    return found
+
+
+def _built(graph: ir.Graph, target: Target) -> Prediction:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            compiled = compile_graph(graph, target.board, Path(folder), goal=target.goal, budget=target.budget, samples=1)
+        except BudgetError as error:
+            return Prediction(None, None, None, None, target.goal.name, tuple(error.problems))
+    return _figures(compiled, target)
+
+
+def _figures(compiled: Compiled, target: Target) -> Prediction:
+    run = compiled.verification.run
+    instructions = None if run is None else run.instructions
+    problems = compiled.problems()
+    limit = target.budget.instructions
+    if limit is not None and instructions is not None and instructions > limit:
+        problems.append(f"time: {instructions:,} instructions of {limit:,}")
+    cycles = None if run is None else run.cycles
+    return Prediction(compiled.build.sizes.total, compiled.ram, instructions, cycles, target.goal.name, tuple(problems))

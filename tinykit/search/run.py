@@ -1,0 +1,267 @@
+"""A whole search in its run directory: supernet, candidates, the winner's configuration, its ordinary run, and how good predictions were."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tinykit
+from tinykit import atomic
+from tinykit.boards.table import emulated_board
+from tinykit.config.document import dump_yaml
+from tinykit.config.loading import ResolvedConfig, load_config
+from tinykit.config.search import SearchConfig
+from tinykit.config.sizes import format_size
+from tinykit.engine.goal import GOALS
+from tinykit.errors import BudgetError, ConfigError, ModelError, TinykitError
+from tinykit.recipe.budget import resolve_budget
+from tinykit.recipe.console import Console
+from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
+from tinykit.recipe.rundir import SEARCH, RunDir
+from tinykit.recipe.services import Services
+from tinykit.recipe.step import MetricsLog, StepContext
+from tinykit.report.trials import pareto_csv, pareto_page
+from tinykit.search.costs import CostModel
+from tinykit.search.predict import Target, predict
+from tinykit.search.space import Space
+from tinykit.search.trials import Trial, Trials, pareto
+
+if TYPE_CHECKING:
+    from tinykit.data import Dataset
+
+TRIALS = "trials.jsonl"
+WINNER = "winner.yaml"
+RESULT = "search.json"
+RUN = "run"
+"""In the search's run directory: the ordinary run of the winner."""
+
+
+def search(
+    config: ResolvedConfig,
+    workdir: str | Path,
+    *,
+    quicktest: bool = False,
+    log: Callable[[str], None] | None = None,
+    command: str | None = None,
+    stop: StopFlag | None = None,
+) -> dict[str, Any]:
+    """Searches an architecture and runs the configuration's recipe on it, or resumes: `python -m tinykit.search` as a function.
+
+    Args:
+        config: from `load_config`, with a section `search`.
+        workdir: the run directory; made if absent. The winner's run is in its folder `run`.
+        quicktest: a few samples, two epochs, two candidates; marks every output.
+        log: takes each line of output; None: standard output.
+        command: for command.txt; default: this process's command line.
+        stop: asks the search to end at its next safe point; None: SIGTERM does.
+
+    Returns:
+        The content of search.json. `run.budget_met` False is not an exception.
+
+    Raises:
+        ConfigError: no section `search`, or a directory that is in use or belongs to another configuration.
+        BudgetError: no architecture of the space fits.
+        TinykitError: see `tinykit.recipe.runner.run`.
+    """
+    options = config.config.search
+    if options is None:
+        raise ConfigError(f"{config.source}: has no section `search`; docs/search.md describes it, configs/search_*.yaml show it")
+    flag = stop or StopFlag()
+    line = command if command is not None else shlex.join(sys.orig_argv)
+    with nullcontext() if stop else stop_on_sigterm(flag), RunDir(Path(workdir)) as rundir:
+        try:
+            return _Search(config, options, rundir, quicktest, Console(log), flag).run(line)
+        except (TinykitError, OSError):
+            flag.check()
+            raise
+
+
+@dataclass
+class _Search:
+    """One search in progress."""
+
+    config: ResolvedConfig
+    options: SearchConfig
+    rundir: RunDir
+    quicktest: bool
+    console: Console
+    stop: StopFlag
+
+    def __post_init__(self) -> None:
+        self.services = Services()
+        self.folder = self.rundir.path / SEARCH
+        run = self.config.config
+        self.target = Target(
+            emulated_board(run.budget.board), resolve_budget(self.config), GOALS[run.engine.optimize], self.options.weight_bits
+        )
+
+    def run(self, command: str) -> dict[str, Any]:
+        """Everything, in order."""
+        remarks = self.rundir.begin(self.config, command, self.quicktest)
+        budget, mark = self.target.budget, "QUICKTEST  " if self.quicktest else ""
+        self.console.line(f"{mark}tinykit {tinykit.__version__}  search  {self.config.name}  seed {self.config.config.seed}"
+                          f"  -> {self.rundir.path}")  # fmt: skip
+        for note in (*self.config.notes, *remarks):
+            self.console.line(f"note: {note}")
+        self.console.line(f"budget: {self.target.board.name}: flash {format_size(budget.flash)}, RAM {format_size(budget.ram)}")
+        result = self.rundir.path / RESULT
+        if (self.rundir.path / "DONE").exists() and result.exists():
+            self.console.line(f"nothing to do: this search is complete: {result}")
+            return self.rundir.read(RESULT)
+        self.services.check_tools()
+        run = self.config.config
+        dataset = self.services.load_dataset(run.data.name, run.data.options, seed=run.seed, quicktest=self.quicktest)
+        if dataset.task != "classification":
+            raise ModelError(f"search: is for classification; dataset {dataset.name} is for {dataset.task}")
+        chain = self.services.parse_chain(run.data.preprocess)
+        self.services.check_samples(dataset, chain, run.data.augment, False)
+        hashes = {"split_sha256": dataset.split_sha256, "data_sha256": dataset.content_sha256, "model_sha256": None}
+        self.rundir.check_inputs(hashes)
+        self.stop.check()
+        space = Space(self.options.stages, chain.output_shape(dataset.input_shape), len(dataset.class_names))
+        trials = Trials(self.folder / TRIALS)
+        self._announce(dataset)
+        self.services.prepare()
+        metrics_log = self.services.metrics_log(self.folder)
+        try:
+            winner = self._winner(space, trials, self._context(dataset, chain, metrics_log))
+        except BudgetError:
+            self._write_pareto(trials, None)  # what was looked at, and why it does not fit
+            raise
+        finally:
+            metrics_log.close()
+        self._write_pareto(trials, winner)
+        metrics = self._run(winner)
+        return self._finish(winner, trials, metrics)
+
+    def _announce(self, dataset: Dataset) -> None:
+        synthetic = "  SYNTHETIC: scores mean nothing" if dataset.synthetic else ""
+        self.console.line(f"data: {dataset.name}: train {len(dataset.train)}, val {len(dataset.val)} samples{synthetic}")
+
+    def _context(self, dataset: Dataset, chain: Any, metrics: MetricsLog) -> StepContext:
+        return StepContext(
+            dataset=dataset, chain=chain, config=self.config, seed=self.config.config.seed, folder=self.folder, label="search",
+            quicktest=self.quicktest, log=lambda message: self.console.line(f"  {message}"), stop=self.stop,
+            show_progress=self.console.progress, write_metrics=metrics.write,
+        )  # fmt: skip
+
+    def _winner(self, space: Space, trials: Trials, context: StepContext) -> Trial:
+        """Trains the supernet and compares candidates."""
+        from tinykit.search.dnas import Dnas
+        from tinykit.search.supernet import Supernet
+        from tinykit.search.winner import Contest, count_limits
+
+        self.console.line(f"space: {len(space.stages)} stages, {space.size:.2e} choices")
+        gap = self._gap(space)
+        limits = count_limits(self.options, self.target, gap)
+        context.log(
+            f"beyond what is counted, the board takes {gap['flash']:,} bytes of flash and {gap['ram']:,} of RAM (middle of the space)"
+        )
+        net = Supernet(space, self.config.config.seed)
+        probabilities = Dnas(net, self.options, limits, context).run()
+        self.console.line("candidates")
+        return Contest(net, self.options, self.target, trials, gap, context).run(probabilities)
+
+    def _gap(self, space: Space) -> dict[str, int]:
+        """What the board takes beyond what is counted, for the architecture in the middle of the space; remembered for a resume."""
+        file = self.folder / "gap.json"
+        if file.exists():
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        indices = space.middle()
+        counted = CostModel(space, self.options.weight_bits)(space.one_hot(indices)).as_dict()
+        predicted = predict(space.architecture(indices).options(), space.input_shape, space.classes, self.target)
+        if predicted.flash is None or predicted.ram is None:  # the middle does not even link; the first trial that does will tell
+            gap = {"flash": 0, "ram": 0}
+        else:
+            gap = {"flash": predicted.flash - counted["flash"], "ram": predicted.ram - counted["ram"]}
+        atomic.write_json(file, gap)
+        return gap
+
+    def _write_pareto(self, trials: Trials, winner: Trial | None) -> None:
+        best = {row.key for row in pareto(trials.rows)}
+        rows = [
+            {
+                "trial": number, "key": row.key, "searcher": row.searcher, "status": row.status, "pareto": row.key in best,
+                "winner": winner is not None and row.key == winner.key, "accuracy": row.accuracy,
+                **{f"counted_{kind}": value for kind, value in row.counted.items()},
+                **{kind: (row.predicted or {}).get(kind) for kind in ("flash", "ram", "instructions", "cycles")},
+                "violations": "; ".join(row.violations),
+            }
+            for number, row in enumerate(trials.rows, 1)
+        ]  # fmt: skip
+        atomic.write_text(self.folder / "pareto.csv", pareto_csv(rows))
+        limits = {"flash": self.target.budget.flash, "ram": self.target.budget.ram}
+        page = pareto_page(rows, limits, self.config.name, self.target.board.name, self.quicktest)
+        atomic.write_text(self.folder / "pareto.html", page)
+
+    def _run(self, winner: Trial) -> dict[str, Any]:
+        """The ordinary run of the winner."""
+        from tinykit.recipe.runner import run
+        from tinykit.search.winner import model_file
+
+        file = self.rundir.path / WINNER
+        start = model_file(self.folder, winner.key) if self.options.start == "inherited" else None
+        text = dump_yaml(winner_config(self.config, winner, start))
+        atomic.write_text(file, f"# Found by tinykit.search: {self.config.name}, architecture {winner.key}\n{text}")
+        self.console.line(f"winner: {winner.key}: {file}")
+        folder = self.rundir.path / RUN
+        command = f"python -m tinykit.train --config {shlex.quote(str(file))} --workdir {shlex.quote(str(folder))}"
+        return run(load_config(str(file)), folder, quicktest=self.quicktest, log=self.console.line, command=command, stop=self.stop)
+
+    def _finish(self, winner: Trial, trials: Trials, metrics: dict[str, Any]) -> dict[str, Any]:
+        predicted = dict(winner.predicted or {})
+        real = {
+            "flash": metrics["flash"]["total"], "ram": metrics["ram"]["total"],
+            "instructions": metrics["instructions"], "cycles": metrics["cycles"],
+        }  # fmt: skip
+        gap = {kind: None if real[kind] is None else real[kind] - winner.counted[kind] for kind in ("flash", "ram")}
+        result = {
+            "config": self.config.name,
+            "trials": {"all": len(trials.rows), "infeasible": sum(row.status == "infeasible" for row in trials.rows)},
+            "winner": {"key": winner.key, "architecture": dict(winner.architecture), "val_accuracy": winner.accuracy},
+            "counted": dict(winner.counted),
+            "predicted": predicted,
+            "real": real,
+            "gap": gap,
+            "run": {key: metrics[key] for key in ("accuracy", "parity", "budget_met", "board")},
+            "quicktest": self.quicktest,
+        }
+        for kind, value in real.items():
+            if value is not None and predicted.get(kind) is not None:
+                share = 100 * (predicted[kind] - value) / value
+                self.console.line(f"{kind}: {predicted[kind]:,} predicted by the search, {value:,} of the result: {share:+.1f} %")
+        atomic.write_json(self.rundir.path / RESULT, result)
+        self.rundir.finish()
+        self.console.line(f"done: {self.rundir.path / RESULT}, {self.folder / 'pareto.html'}")
+        return result
+
+
+def winner_config(config: ResolvedConfig, winner: Trial, start: Path | None) -> dict[str, Any]:
+    """The configuration of the winner's run: the search's, with the architecture in the place of its model.
+
+    Args:
+        start: a model file to begin with; None: from scratch.
+    """
+    options = config.config.search
+    if options is None:
+        raise ConfigError("the configuration has no section `search`")
+    data = copy.deepcopy(config.to_dict())
+    del data["search"]
+    dropout = {"dropout": options.dropout} if options.dropout else {}
+    data["model"] = {"name": "staged", "options": {**winner.architecture, **dropout}}
+    if start is not None:
+        data["model"] = {"path": str(start.absolute())}
+    for step in data["recipe"]:
+        for name, settings in step.items():
+            if options.weight_bits < 8 and "bits" in settings:
+                settings["bits"] = {"*": options.weight_bits}
+            if start is not None and name == "train":
+                settings["when"] = "always"
+    return data

@@ -1,0 +1,213 @@
+"""From probabilities to one network: candidates are predicted on the board, those that fit are trained a little, the best on val wins."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinykit import atomic
+from tinykit.config.search import SearchConfig
+from tinykit.errors import BudgetError
+from tinykit.recipe.step import StepContext
+from tinykit.search.candidates import draws, over, shrunk
+from tinykit.search.costs import CostModel
+from tinykit.search.predict import Target, family_options, predict
+from tinykit.search.space import Architecture, Space
+from tinykit.search.trials import Trial, Trials
+
+if TYPE_CHECKING:
+    import keras
+
+    from tinykit.search.supernet import Supernet
+
+_ATTEMPTS = 10
+"""Architectures looked at for each one that is wanted."""
+_CORRECTIONS = 3
+"""Images that a choice may need until it is known how much smaller it must be."""
+_BATCHES = 16
+"""Batches that renew the statistics of batch normalisation."""
+UNITS = {"macs": "multiply-accumulates", "flash": "bytes of flash", "ram": "bytes of RAM"}
+
+
+class Contest:
+    """The trials of one search.
+
+    Args:
+        net: the trained supernet, whose weights candidates begin with.
+        target: what they are linked for.
+        trials: what was tried before; an architecture that is there is not tried again.
+        gap: what the board takes beyond what the search counts, in bytes of flash and ram, until a trial says better.
+        context: data and logging; its folder keeps the trained candidates.
+    """
+
+    def __init__(
+        self, net: Supernet, options: SearchConfig, target: Target, trials: Trials, gap: Mapping[str, int], context: StepContext
+    ) -> None:
+        self.net, self.options, self.target, self.trials, self.context = net, options, target, trials, context
+        self.space: Space = net.space
+        self.costs = CostModel(self.space, options.weight_bits)
+        self.gap = dict(gap)
+
+    def limits(self) -> dict[str, float | None]:
+        """What an architecture may count, as far as is known."""
+        return count_limits(self.options, self.target, self.gap)
+
+    def run(self, probabilities: Mapping[str, np.ndarray]) -> Trial:
+        """The best trial.
+
+        Raises:
+            BudgetError: no architecture was found that fits.
+        """
+        wanted = 2 if self.context.quicktest else self.options.candidates
+        fitting: set[str] = set()
+        for attempt, drawn in enumerate(draws(self.space, probabilities, self.context.seed)):
+            if len(fitting) >= wanted or attempt >= _ATTEMPTS * wanted:
+                break
+            self.context.stop.check()
+            self._look(drawn, "drawn" if attempt else "likeliest")
+            found = self._fitting(drawn, probabilities)
+            fitting |= {found.key} if found is not None else set()
+        best = self.trials.trained()
+        if not best:
+            raise BudgetError(self._refusal())
+        return best[0]
+
+    def _fitting(self, drawn: dict[str, int], probabilities: Mapping[str, np.ndarray]) -> Trial | None:
+        """The trial of a choice made as small as it must be; an image that is larger than was counted corrects what may be counted."""
+        for _ in range(_CORRECTIONS):
+            smaller = shrunk(drawn, probabilities, self.costs, self.limits())
+            if smaller is None:
+                return None
+            found = self._look(smaller, "made smaller")
+            if found.status == "trained":
+                return found
+        return None
+
+    def _look(self, indices: dict[str, int], how: str) -> Trial:
+        """The trial of a choice: from the file, or made."""
+        architecture = self.space.architecture(indices)
+        trial = self.trials.find(architecture.key)
+        if trial is None:
+            trial = self._try(indices, architecture)
+            self.trials.add(trial)
+            shutil.rmtree(self._checkpoint(architecture), ignore_errors=True)
+            self._tell(trial, architecture, how)
+        if trial.gap is not None:
+            self.gap = trial.gap
+        return trial
+
+    def _try(self, indices: dict[str, int], architecture: Architecture) -> Trial:
+        begun = time.monotonic()
+        counted = self.costs(self.space.one_hot(indices)).as_dict()
+        options = family_options(architecture, self.options.dropout)
+        trial = Trial(architecture.key, "dnas", architecture.options(), "infeasible", (), counted)
+        limits = self.limits()
+        above = over(counted, limits)
+        if above:  # no image is needed to know it: the gap differs by little between architectures of one space
+            lines = tuple(f"{counted[kind]:,} {UNITS[kind]} counted, {limits[kind]:,.0f} allowed" for kind in above)
+            return dataclasses.replace(trial, violations=lines, seconds=round(time.monotonic() - begun, 3))
+        predicted = predict(options, self.space.input_shape, self.space.classes, self.target)
+        trial = dataclasses.replace(trial, predicted=predicted.as_dict(), violations=predicted.problems)
+        accuracy = None if predicted.problems else self._accuracy(options, architecture)
+        status = trial.status if predicted.problems else "trained"
+        return dataclasses.replace(trial, status=status, accuracy=accuracy, seconds=round(time.monotonic() - begun, 3))
+
+    def _accuracy(self, options: Mapping[str, Any], architecture: Architecture) -> float:
+        """On val, after a short training from the supernet's weights; the trained network is kept."""
+        import keras
+
+        from tinykit.models.registry import build_model
+        from tinykit.recipe.kerasfile import save_model
+        from tinykit.search.supernet import inherit
+        from tinykit.steps.fitting import fit, uncompiled
+        from tinykit.steps.floats import FloatOptions, compile_float
+
+        keras.utils.set_random_seed(self.context.seed)
+        model = build_model("staged", self.space.input_shape, self.space.classes, options)
+        inherit(model, self.net)
+        renew_statistics(model, self.context)
+        if self.options.trial_epochs:
+            folder = self._checkpoint(architecture)
+            context = dataclasses.replace(self.context, folder=folder, label=f"trial {architecture.key}", log=_silent)
+            own = FloatOptions(epochs=self.options.trial_epochs, learning_rate=self.options.learning_rate / 3, keep="last")
+            compile_float(model, own, context, True)
+            fit(model, own, context)
+        file = model_file(self.context.folder, architecture.key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(file) as temporary:
+            save_model(uncompiled(model), temporary)
+        return val_accuracy(model, self.context)
+
+    def _checkpoint(self, architecture: Architecture) -> Path:
+        return self.context.folder / "trials" / architecture.key
+
+    def _tell(self, trial: Trial, architecture: Architecture, how: str) -> None:
+        words = f" ({how})" if how else ""
+        if trial.status == "infeasible":
+            self.context.log(f"trial {trial.key}{words}: {architecture}: does not fit: {trial.violations[0]}")
+            return
+        predicted = trial.predicted or {}
+        self.context.log(
+            f"trial {trial.key}{words}: {architecture}: val accuracy {100 * (trial.accuracy or 0):.2f} %, flash {predicted['flash']:,}, "
+            f"RAM {predicted['ram']:,}, cycles {predicted['cycles'] or 0:,}"
+        )
+
+    def _refusal(self) -> list[str]:
+        least = {d.name: int(np.argmin(d.values)) for d in self.space.decisions}
+        counted = self.costs(self.space.one_hot(least)).as_dict()
+        shown = ", ".join(f"{counted[kind]:,} {UNITS[kind]}" for kind in counted)
+        return [
+            f"search: none of the {len(self.trials.rows)} architectures that were looked at fits; the narrowest of the space counts {shown}: "
+            "choose smaller stages, or a larger budget",
+            *(f"  {row.key}: {line}" for row in self.trials.rows[-3:] for line in row.violations[:1]),
+        ]
+
+
+def count_limits(options: SearchConfig, target: Target, gap: Mapping[str, int]) -> dict[str, float | None]:
+    """The most that an architecture may count: the budget, less what the board takes beyond."""
+    flash, ram = target.budget.flash, target.budget.ram
+    return {
+        "macs": None if options.macs is None else float(options.macs),
+        "flash": None if flash is None else max(float(flash - gap["flash"]), 1.0),
+        "ram": None if ram is None else max(float(ram - gap["ram"]), 1.0),
+    }
+
+
+def model_file(folder: Path, key: str) -> Path:
+    """Where a candidate is kept, as its trial left it."""
+    return folder / "models" / f"{key}.keras"
+
+
+def renew_statistics(model: keras.Model, context: StepContext) -> None:
+    """The means and variances of batch normalisation over some batches: those of the supernet are of all architectures together."""
+    import keras
+
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    for count, (x, _) in enumerate(context.batches("train", shuffle=True).take(_BATCHES)):
+        for layer in layers:
+            layer.momentum = count / (count + 1)  # the mean over the batches so far
+        model(x, training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+
+
+def val_accuracy(model: keras.Model, context: StepContext) -> float:
+    """Top-1 on val, 0 to 1; on train where there is no val."""
+    from tinykit.recipe.score import top1
+
+    split = context.dataset.val if len(context.dataset.val) else context.dataset.train
+    outputs = np.concatenate(
+        [model.predict(context.chain.apply(split.x[i : i + 2048]), batch_size=256, verbose=0) for i in range(0, len(split), 2048)]
+    )
+    return top1(outputs, split.y)
+
+
+def _silent(message: str) -> None:
+    """Says nothing: a trial is one line."""
