@@ -62,7 +62,7 @@ def build(input_shape: tuple[int, ...], classes: int, options: StagedOptions) ->
     the blocks: arXiv:1704.04861, arXiv:1801.04381; layers are called stage2_1_depthwise: number of the stage, of the block, part.
 
     Example:
-        model: {name: staged, options: {stages: [{block: conv, filters: 16, kernel: 3, stride: 2}, {block: separable, filters: 32, repeats: 2}]}}
+        model: {name: staged, options: {stages: [{block: conv, filters: 16, stride: 2}, {block: separable, filters: 32, repeats: 2}]}}
     """
     import keras
 

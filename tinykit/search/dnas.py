@@ -1,6 +1,6 @@
 """Differentiable search: a supernet's weights and decisions are trained together, on the task's loss and on what they cost.
 
-Sources: MicroNets, arXiv:2010.11267, section 3.3; hinge penalties on multiply-accumulates, flash and RAM. Imports TensorFlow; import it late.
+Hinge penalties on multiply-accumulates, flash and RAM. Source: MicroNets, arXiv:2010.11267, section 3.3. Imports TensorFlow; import it late.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class Dnas:
         loss, accuracy = sums[1:] / sums[0]
         if not math.isfinite(loss):
             raise ModelError(
-                f"search: the loss is {loss} in epoch {epoch + 1}; training diverged: lower search.learning_rate (now {options.learning_rate})"
+                f"search: the loss is {loss} in epoch {epoch + 1}; training diverged: "
+                f"lower search.learning_rate (now {options.learning_rate})"
             )
         expected = self.costs(self.net.relaxed()).as_dict()
         sure = float(np.mean([p.max() for p in self.net.probabilities().values()]))

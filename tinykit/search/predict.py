@@ -12,7 +12,6 @@ from tinykit.boards.pipeline import Compiled, compile_graph
 from tinykit.boards.table import Board, Budget
 from tinykit.engine.goal import SIZE, Goal
 from tinykit.errors import BudgetError
-from tinykit.fit.preview import preview
 from tinykit.graph import ir
 from tinykit.quant.allocation.network import eight_bits
 from tinykit.search.space import Architecture
@@ -44,6 +43,7 @@ class Prediction:
 
 def twin(model: Any, weight_bits: int = 8) -> ir.Graph:
     """The integer graph of an untrained float Keras model: right in shapes and bits, not in values."""
+    from tinykit.fit.preview import preview
     from tinykit.quant.fuse import fuse
 
     found = preview(fuse(model))

@@ -1,4 +1,4 @@
-"""A whole search in its run directory: supernet, candidates, the winner's configuration, its ordinary run, and how good predictions were."""
+"""A whole search in its run directory: supernet, candidates, the winner's ordinary run, and how good predictions were."""
 
 from __future__ import annotations
 

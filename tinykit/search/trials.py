@@ -26,7 +26,7 @@ class Trial:
         status: 'trained', or 'infeasible': it cannot meet the limits and was not trained.
         violations: what it breaks, one line each.
         counted: macs, flash (weights and biases) and ram (activations) as the search counts them.
-        predicted: flash, ram, instructions, cycles of its untrained twin, linked and run on the emulated board; None: not needed to refuse it.
+        predicted: flash, ram, instructions, cycles of its untrained twin, linked and run on the emulated board; None: refused without.
         accuracy: on val, 0 to 1.
         seconds: that it took.
     """

@@ -163,8 +163,8 @@ class Contest:
         counted = self.costs(self.space.one_hot(least)).as_dict()
         shown = ", ".join(f"{counted[kind]:,} {UNITS[kind]}" for kind in counted)
         return [
-            f"search: none of the {len(self.trials.rows)} architectures that were looked at fits; the narrowest of the space counts {shown}: "
-            "choose smaller stages, or a larger budget",
+            f"search: none of the {len(self.trials.rows)} architectures that were looked at fits; the narrowest of the space counts "
+            f"{shown}: choose smaller stages, or a larger budget",
             *(f"  {row.key}: {line}" for row in self.trials.rows[-3:] for line in row.violations[:1]),
         ]
 
