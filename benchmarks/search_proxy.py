@@ -5,9 +5,9 @@ Examples:
     python benchmarks/search_proxy.py search_kws --count 8
     python benchmarks/search_proxy.py --table            # writes the table again
 
-Random architectures of the spaces of configs/search_*.yaml, untrained, int8; each is planned, linked and run once on the emulated board, with
-every byte compared with the reference executor. Rows are kept in benchmarks/search_proxy.jsonl: the same command goes on where it ended.
-Writes benchmarks/search_proxy.md.
+Random architectures of the spaces of configs/search_*.yaml, untrained, int8; each is planned, linked and run once on the emulated board,
+with every byte compared with the reference executor. Rows are kept in benchmarks/search_proxy.jsonl: the same command goes on where it
+ended. Writes benchmarks/search_proxy.md.
 """
 
 import argparse
@@ -42,9 +42,9 @@ _HEAD = """\
 
 {day}, `python benchmarks/search_proxy.py`. Everything is **emulated** (nano33ble), no physical board; cycles are the cycle model's.
 
-Random architectures of the space of each configuration (every choice of every decision equally likely), untrained, int8, engine `balanced`. r squared: of a
-straight line through multiply-accumulates and cycles. Error: of that line, in percent of the cycles. Gap: linked flash less counted weights and
-biases, and RAM of image and run less counted activations, in bytes: least, median, most.
+Random architectures of the space of each configuration (every choice of every decision equally likely), untrained, int8, engine `balanced`.
+r squared: of a straight line through multiply-accumulates and cycles. Error: of that line, in percent of the cycles. Gap: linked flash less
+counted weights and biases, and RAM of image and run less counted activations, in bytes: least, median, most.
 
 | configuration | backbone | networks | MACs | cycles | r squared | error, median | error, most | gap of flash | gap of RAM |
 |---|---|---|---|---|---|---|---|---|---|
@@ -86,10 +86,8 @@ def line(name: str, rows: list[dict[str, Any]]) -> str:
     errors = 100 * np.abs(fit - cycles) / cycles
     gaps = {kind: np.array([r["found"][kind] - r["counted"][kind] for r in rows]) for kind in ("flash", "ram")}
     shown = [f"{int(g.min()):,}, {int(np.median(g)):,}, {int(g.max()):,}" for g in gaps.values()]
-    cells = [
-        name, BACKBONES[name], len(rows), f"{macs.min() / 1e6:.2f} to {macs.max() / 1e6:.2f} M", f"{cycles.min() / 1e6:.2f} to {cycles.max() / 1e6:.2f} M",
-        f"{r2:.4f}", f"{np.median(errors):.1f} %", f"{errors.max():.1f} %", *shown,
-    ]  # fmt: skip
+    spans = [f"{v.min() / 1e6:.2f} to {v.max() / 1e6:.2f} M" for v in (macs, cycles)]
+    cells = [name, BACKBONES[name], len(rows), *spans, f"{r2:.4f}", f"{np.median(errors):.1f} %", f"{errors.max():.1f} %", *shown]
     return f"| {' | '.join(map(str, cells))} |\n"
 
 

@@ -10,7 +10,7 @@ from search_spaces import image_space
 
 from tinykit.errors import ConfigError
 from tinykit.report.trials import pareto_csv, pareto_page
-from tinykit.search.candidates import draws, over, shrunk
+from tinykit.search.candidates import draws, narrowest, over, shrunk
 from tinykit.search.costs import CostModel
 from tinykit.search.trials import Trial, Trials, pareto
 
@@ -66,14 +66,19 @@ def test_the_front_holds_what_nothing_beats(tmp_path):
 
 def table(rows):
     front = {row.key for row in pareto(rows)}
+    plain = {"searcher": "dnas", "counted_macs": 1}
     return [
         {
-            "trial": n, "key": r.key, "searcher": "dnas", "status": r.status, "pareto": r.key in front, "winner": n == 1, "accuracy": r.accuracy,
-            "counted_macs": 1, "flash": r.predicted["flash"], "ram": r.predicted["ram"], "cycles": r.predicted["cycles"],
-            "violations": "; ".join(r.violations),
+            **plain,
+            **{key: getattr(row, key) for key in ("key", "status", "accuracy")},
+            **{key: row.predicted[key] for key in ("flash", "ram", "cycles")},
+            "trial": number,
+            "pareto": row.key in front,
+            "winner": number == 1,
+            "violations": "; ".join(row.violations),
         }
-        for n, r in enumerate(rows, 1)
-    ]  # fmt: skip
+        for number, row in enumerate(rows, 1)
+    ]
 
 
 def test_csv_and_page_show_every_trial():
@@ -109,3 +114,12 @@ def test_the_first_draw_is_the_likeliest_and_draws_follow_the_seed():
     even = {d.name: np.full(len(d.values), 1 / len(d.values)) for d in space.decisions}
     one, two, other = ([x for x, _ in zip(draws(space, even, seed), range(5))] for seed in (1, 1, 2))
     assert one == two and one[1:] != other[1:]
+
+
+def test_nothing_of_the_space_costs_less_than_the_narrowest():
+    space = image_space()
+    costs, rng = CostModel(space), np.random.default_rng(2)
+    drawn = [costs(space.one_hot(space.drawn(rng))).as_dict() for _ in range(200)]
+    for kind in ("macs", "flash", "ram"):
+        least = costs(space.one_hot(narrowest(costs, kind))).as_dict()[kind]
+        assert least <= min(each[kind] for each in drawn)

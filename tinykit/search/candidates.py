@@ -55,6 +55,22 @@ def shrunk(
     return now
 
 
+def narrowest(costs: CostModel, kind: str) -> Indices:
+    """The choice that costs least of one kind: the smallest width, depth and kernel everywhere, and the kinds of blocks that cost least."""
+    now = {d.name: int(np.argmin(d.values)) for d in costs.space.decisions}
+
+    def cost(indices: Indices) -> int:
+        return costs(costs.space.one_hot(indices)).as_dict()[kind]
+
+    before: Indices = {}
+    while before != now:  # of a maximum, a stage's choice shows only once no other stage needs more
+        before = now
+        for decision in costs.space.decisions:
+            if decision.name.endswith(".block"):
+                now = min(({**now, decision.name: i} for i in range(len(decision.values))), key=cost)
+    return now
+
+
 def _excess(indices: Indices, costs: CostModel, limits: Mapping[str, float | None]) -> float:
     return sum(over(costs(costs.space.one_hot(indices)).as_dict(), limits).values())
 

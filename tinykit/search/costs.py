@@ -1,8 +1,8 @@
 """What an architecture costs, counted layer by layer: multiply-accumulates, bytes of weights, bytes of activations alive.
 
 Written once, for numbers and for tensors: every cost is a sum of products of index vectors with what their choices stand for, or a maximum
-of such sums. With one-hot vectors it is exact (`tinykit.graph.costs` counts the same of the built network); with probabilities it is what a supernet
-pays, and has gradients. Source: MicroNets, arXiv:2010.11267, section 3.3.
+of such sums. With one-hot vectors it is exact (`tinykit.graph.costs` counts the same of the built network); with probabilities it is what a
+supernet pays, and has gradients. Source: MicroNets, arXiv:2010.11267, section 3.3.
 """
 
 from __future__ import annotations

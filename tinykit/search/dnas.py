@@ -1,6 +1,6 @@
 """Differentiable search: a supernet's weights and decisions are trained together, on the task's loss and on what they cost.
 
-Hinge penalties on multiply-accumulates, flash and RAM. Source: MicroNets, arXiv:2010.11267, section 3.3. Imports TensorFlow; import it late.
+Hinge penalties on multiply-accumulates, flash and RAM. Source: MicroNets, arXiv:2010.11267, section 3.3. Imports TensorFlow; import late.
 """
 
 from __future__ import annotations

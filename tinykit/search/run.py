@@ -165,9 +165,11 @@ class _Search:
             f"beyond what is counted, the board takes {gap['flash']:,} bytes of flash and {gap['ram']:,} of RAM (middle of the space)"
         )
         net = Supernet(space, self.config.config.seed)
+        contest = Contest(net, self.options, self.target, trials, gap, context)
+        contest.check()
         probabilities = Dnas(net, self.options, limits, context).run()
         self.console.line("candidates")
-        return Contest(net, self.options, self.target, trials, gap, context).run(probabilities)
+        return contest.run(probabilities)
 
     def _gap(self, space: Space) -> dict[str, int]:
         """What the board takes beyond what is counted, for the architecture in the middle of the space; remembered for a resume."""

@@ -15,7 +15,7 @@ from tinykit import atomic
 from tinykit.config.search import SearchConfig
 from tinykit.errors import BudgetError
 from tinykit.recipe.step import StepContext
-from tinykit.search.candidates import draws, over, shrunk
+from tinykit.search.candidates import draws, narrowest, over, shrunk
 from tinykit.search.costs import CostModel
 from tinykit.search.predict import Target, family_options, predict
 from tinykit.search.space import Architecture, Space
@@ -58,6 +58,14 @@ class Contest:
         """What an architecture may count, as far as is known."""
         return count_limits(self.options, self.target, self.gap)
 
+    def check(self) -> None:
+        """Raises BudgetError where the narrowest architecture of the space counts more than is allowed: nothing needs to be trained then."""
+        for kind in UNITS:
+            indices = narrowest(self.costs, kind)
+            if kind in over(self.costs(self.space.one_hot(indices)).as_dict(), self.limits()):
+                self._look(indices, "the narrowest")
+                raise BudgetError(self._refusal(kind))
+
     def run(self, probabilities: Mapping[str, np.ndarray]) -> Trial:
         """The best trial.
 
@@ -75,7 +83,7 @@ class Contest:
             fitting |= {found.key} if found is not None else set()
         best = self.trials.trained()
         if not best:
-            raise BudgetError(self._refusal())
+            raise BudgetError(self._refusal("flash"))
         return best[0]
 
     def _fitting(self, drawn: dict[str, int], probabilities: Mapping[str, np.ndarray]) -> Trial | None:
@@ -158,9 +166,8 @@ class Contest:
             f"RAM {predicted['ram']:,}, cycles {predicted['cycles'] or 0:,}"
         )
 
-    def _refusal(self) -> list[str]:
-        least = {d.name: int(np.argmin(d.values)) for d in self.space.decisions}
-        counted = self.costs(self.space.one_hot(least)).as_dict()
+    def _refusal(self, kind: str) -> list[str]:
+        counted = self.costs(self.space.one_hot(narrowest(self.costs, kind))).as_dict()
         shown = ", ".join(f"{counted[kind]:,} {UNITS[kind]}" for kind in counted)
         return [
             f"search: none of the {len(self.trials.rows)} architectures that were looked at fits; the narrowest of the space counts "
