@@ -37,7 +37,7 @@ def test_there_is_one_for_each_task_of_the_documentation():
         ("search.stages.0.blocks=[conv, conv]", "a kind is there twice"),
         ("search.stages.1.kernels=[3, 4]", "all odd or all even"),
         ("search.stages.1.kernels=[1, 3]", "none smaller than the stride"),
-        ("search.stages.1.kernels=[[3, 3, 3]]", "a number or [height, width]"),
+        ("search.stages.1.kernels=[[3, 3, 3]]", "or [height, width]"),
         ("search.stages.1.stride=[1, 2]", "one stride for height and width"),
         ("search.stages.0.kernels=[0]", "numbers from 1 to 64"),
         ("search.warmup_epochs=30", "warmup_epochs: expected fewer than the 30 epochs"),

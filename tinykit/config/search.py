@@ -74,22 +74,14 @@ class StageSpace(Section):
             raise ValueError(f"a kind is there twice: {', '.join(value)}")
         return value
 
-    @field_validator("kernels", "stride")
-    @classmethod
-    def _extents(cls, value: Extent | list[Extent]) -> Extent | list[Extent]:
-        for each in [value] if isinstance(value, int) or all(isinstance(v, int) for v in value) else value:
-            numbers = [each] if isinstance(each, int) else each
-            if any(not 1 <= n <= _LARGEST for n in numbers):
-                raise ValueError(f"expected numbers from 1 to {_LARGEST}, or pairs of them, got {each}")
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> "StageSpace":
         if ("inverted" in self.blocks) != (self.expanded is not None):
             raise ValueError("`expanded` belongs to inverted blocks, and they need it")
-        pairs = [self.kernels, [self.stride]]
-        if any(not isinstance(each, int) and len(each) != 2 for extents in pairs for each in extents):
-            raise ValueError("expected a number or [height, width] for every kernel and for the stride")
+        for each in [*self.kernels, self.stride]:
+            numbers = [each] if isinstance(each, int) else each
+            if len(numbers) != (1 if isinstance(each, int) else 2) or any(not 1 <= number <= _LARGEST for number in numbers):
+                raise ValueError(f"expected numbers from 1 to {_LARGEST}, or [height, width], for kernels and stride, got {each}")
         stride = extent(self.stride)
         if stride[0] != stride[1] and set(self.blocks) != {"conv"}:
             raise ValueError("depthwise convolutions have one stride for height and width")

@@ -65,7 +65,7 @@ class Checkpoint:
         """Stores the state after so many epochs."""
         with atomic.replacing(self.path) as temporary, temporary.open("wb") as stream:
             values: dict[str, Any] = {f"v{i}": np.asarray(variable) for i, variable in enumerate(self.variables)}
-            np.savez(stream, **{_EPOCH: np.int64(epoch)}, **values)
+            np.savez(stream, **{**values, _EPOCH: np.int64(epoch)})
 
 
 class Dnas:

@@ -59,7 +59,7 @@ class Contest:
         return count_limits(self.options, self.target, self.gap)
 
     def check(self) -> None:
-        """Raises BudgetError where the narrowest architecture of the space counts more than is allowed: nothing needs to be trained then."""
+        """Raises BudgetError where the narrowest architecture of the space counts more than is allowed; nothing is trained then."""
         for kind in UNITS:
             indices = narrowest(self.costs, kind)
             if kind in over(self.costs(self.space.one_hot(indices)).as_dict(), self.limits()):
