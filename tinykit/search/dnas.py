@@ -133,7 +133,7 @@ class Dnas:
                 f"lower search.learning_rate (now {options.learning_rate})"
             )
         expected = self.costs(self.net.relaxed()).as_dict()
-        sure = float(np.mean([p.max() for p in self.net.probabilities().values()]))
+        sure = float(np.mean([p.max() for p in self.net.probabilities().values() if len(p) > 1] or [1.0]))
         shown = "  ".join(f"{name} {value:,}{_of(self.limits.get(name))}" for name, value in expected.items())
         context.log(f"epoch {epoch + 1}/{epochs}  loss {loss:.4f}  accuracy {accuracy:.4f}  likeliest {sure:.2f}  expected: {shown}")
         context.metrics(

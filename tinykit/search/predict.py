@@ -10,11 +10,10 @@ from typing import Any
 
 from tinykit.boards.pipeline import Compiled, compile_graph
 from tinykit.boards.table import Board, Budget
-from tinykit.engine.goal import SIZE, Goal
+from tinykit.engine.goal import Goal
 from tinykit.errors import BudgetError
 from tinykit.graph import ir
 from tinykit.quant.allocation.network import eight_bits
-from tinykit.search.space import Architecture
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,6 @@ class Prediction:
         flash: bytes of the linked image; None: it cannot be linked into the board's memory.
         ram: bytes of arena, static data and stack.
         instructions, cycles: of one inference, emulated.
-        kernels: what the engine was made best for: a smaller engine is built where the wanted one does not fit.
         problems: why it does not fit the budget; empty where it does.
     """
 
@@ -33,7 +31,6 @@ class Prediction:
     ram: int | None
     instructions: int | None
     cycles: int | None
-    kernels: str
     problems: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,9 +65,9 @@ class Target:
     weight_bits: int = 8
 
 
-def family_options(architecture: Architecture, dropout: float = 0.0) -> dict[str, Any]:
-    """Options of the family `staged` for an architecture."""
-    return {**architecture.options(), **({"dropout": dropout} if dropout else {})}
+def with_dropout(options: Mapping[str, Any], dropout: float) -> dict[str, Any]:
+    """Options of the family `staged` with dropout besides."""
+    return {**options, **({"dropout": dropout} if dropout else {})}
 
 
 def predict(options: Mapping[str, Any], input_shape: Sequence[int], classes: int, target: Target) -> Prediction:
@@ -83,22 +80,11 @@ def predict(options: Mapping[str, Any], input_shape: Sequence[int], classes: int
     from tinykit.models.registry import build_model
 
     graph = twin(build_model("staged", input_shape, classes, options), target.weight_bits)
-    found = None
-    for goal in dict.fromkeys((target.goal, SIZE)):
-        found = _built(graph, replace(target, goal=goal))
-        if not found.problems:
-            break
-    if found is None:
-        raise AssertionError("there is a goal")
-    return found
-
-
-def _built(graph: ir.Graph, target: Target) -> Prediction:
     with tempfile.TemporaryDirectory() as folder:
         try:
             compiled = compile_graph(graph, target.board, Path(folder), goal=target.goal, budget=target.budget, samples=1)
         except BudgetError as error:
-            return Prediction(None, None, None, None, target.goal.name, tuple(error.problems))
+            return Prediction(None, None, None, None, tuple(error.problems))
     return _figures(compiled, target)
 
 
@@ -110,4 +96,4 @@ def _figures(compiled: Compiled, target: Target) -> Prediction:
     if limit is not None and instructions is not None and instructions > limit:
         problems.append(f"time: {instructions:,} instructions of {limit:,}")
     cycles = None if run is None else run.cycles
-    return Prediction(compiled.build.sizes.total, compiled.ram, instructions, cycles, target.goal.name, tuple(problems))
+    return Prediction(compiled.build.sizes.total, compiled.ram, instructions, cycles, tuple(problems))

@@ -29,7 +29,7 @@ from tinykit.recipe.services import Services
 from tinykit.recipe.step import MetricsLog, StepContext
 from tinykit.report.trials import pareto_csv, pareto_page
 from tinykit.search.costs import CostModel
-from tinykit.search.predict import Target, predict
+from tinykit.search.predict import Target, predict, with_dropout
 from tinykit.search.space import Space
 from tinykit.search.trials import Trial, Trials, pareto
 
@@ -158,7 +158,7 @@ class _Search:
         from tinykit.search.supernet import Supernet
         from tinykit.search.winner import Contest, count_limits
 
-        self.console.line(f"space: {len(space.stages)} stages, {space.size:.2e} choices")
+        self.console.line(f"space: {len(space.stages)} stages, {space.size:,} choices")
         gap = self._gap(space)
         limits = count_limits(self.options, self.target, gap)
         context.log(
@@ -256,8 +256,7 @@ def winner_config(config: ResolvedConfig, winner: Trial, start: Path | None) -> 
         raise ConfigError("the configuration has no section `search`")
     data = copy.deepcopy(config.to_dict())
     del data["search"]
-    dropout = {"dropout": options.dropout} if options.dropout else {}
-    data["model"] = {"name": "staged", "options": {**winner.architecture, **dropout}}
+    data["model"] = {"name": "staged", "options": with_dropout(winner.architecture, options.dropout)}
     if start is not None:
         data["model"] = {"path": str(start.absolute())}
     for step in data["recipe"]:

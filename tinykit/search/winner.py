@@ -17,7 +17,7 @@ from tinykit.errors import BudgetError
 from tinykit.recipe.step import StepContext
 from tinykit.search.candidates import draws, narrowest, over, shrunk
 from tinykit.search.costs import CostModel
-from tinykit.search.predict import Target, family_options, predict
+from tinykit.search.predict import Target, predict, with_dropout
 from tinykit.search.space import Architecture, Space
 from tinykit.search.trials import Trial, Trials
 
@@ -113,7 +113,7 @@ class Contest:
     def _try(self, indices: dict[str, int], architecture: Architecture) -> Trial:
         begun = time.monotonic()
         counted = self.costs(self.space.one_hot(indices)).as_dict()
-        options = family_options(architecture, self.options.dropout)
+        options = with_dropout(architecture.options(), self.options.dropout)
         trial = Trial(architecture.key, "dnas", architecture.options(), "infeasible", (), counted)
         limits = self.limits()
         above = over(counted, limits)
