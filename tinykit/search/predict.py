@@ -77,8 +77,11 @@ def predict(options: Mapping[str, Any], input_shape: Sequence[int], classes: int
         ConfigError: there is no compiler.
         ParityError: the twin's image and its reference disagree.
     """
+    import keras
+
     from tinykit.models.registry import build_model
 
+    keras.utils.set_random_seed(0)  # how compact tables can be depends a little on what is in them
     graph = twin(build_model("staged", input_shape, classes, options), target.weight_bits)
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from tinykit.data import Dataset
 
 TRIALS = "trials.jsonl"
+GAP = "gap.json"
 WINNER = "winner.yaml"
 RESULT = "search.json"
 RUN = "run"
@@ -173,9 +173,9 @@ class _Search:
 
     def _gap(self, space: Space) -> dict[str, int]:
         """What the board takes beyond what is counted, for the architecture in the middle of the space; remembered for a resume."""
-        file = self.folder / "gap.json"
-        if file.exists():
-            return dict(json.loads(file.read_text(encoding="utf-8")))
+        known = self.rundir.read(f"{SEARCH}/{GAP}")
+        if known:
+            return known
         indices = space.middle()
         counted = CostModel(space, self.options.weight_bits)(space.one_hot(indices)).as_dict()
         predicted = predict(space.architecture(indices).options(), space.input_shape, space.classes, self.target)
@@ -183,7 +183,7 @@ class _Search:
             gap = {"flash": 0, "ram": 0}
         else:
             gap = {"flash": predicted.flash - counted["flash"], "ram": predicted.ram - counted["ram"]}
-        atomic.write_json(file, gap)
+        atomic.write_json(self.folder / GAP, gap)
         return gap
 
     def _write_pareto(self, trials: Trials, winner: Trial | None) -> None:
