@@ -20,7 +20,7 @@ try:
 except ConfigError as missing:
     pytest.skip(str(missing), allow_module_level=True)
 
-SET = ["search.candidates=2", "search.trial_epochs=1", "check.samples=16"]
+SET = ["search.candidates=2", "search.trial_epochs=1", "check.samples=16", "recipe=int8", "steps.quantize.epochs=0"]
 METRICS = {
     "flash": {"total": 1}, "ram": {"total": 1}, "instructions": 1, "cycles": 1,
     "accuracy": None, "parity": None, "budget_met": True, "board": "nano33ble",

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,7 +215,8 @@ class _Search:
         self.console.line(f"winner: {winner.key}: {file}")
         folder = self.rundir.path / RUN
         command = f"python -m tinykit.train --config {shlex.quote(str(file))} --workdir {shlex.quote(str(folder))}"
-        return run(load_config(str(file)), folder, quicktest=self.quicktest, log=self.console.line, command=command, stop=self.stop)
+        found = replace(load_config(str(file)), name=self.config.name)  # the engine's functions are called like the search
+        return run(found, folder, quicktest=self.quicktest, log=self.console.line, command=command, stop=self.stop)
 
     def _finish(self, winner: Trial, trials: Trials, metrics: dict[str, Any]) -> dict[str, Any]:
         predicted = dict(winner.predicted or {})
