@@ -20,6 +20,16 @@ SMALL = {
     "mobilenet_v1": ((37, 33, 3), {}),
     "mobilenet_v2": ((33, 35, 3), {"last": 32}),
     "resnet8": ((17, 19, 3), {"filters": (4, 8, 12)}),
+    "staged": (
+        (15, 13, 2),
+        {
+            "stages": [
+                {"block": "conv", "filters": 6, "kernel": [5, 3], "stride": [2, 1]},
+                {"block": "separable", "filters": 8, "repeats": 2},
+                {"block": "inverted", "filters": 5, "expanded": 9, "kernel": 5, "stride": 2, "repeats": 2},
+            ]
+        },
+    ),
 }
 
 

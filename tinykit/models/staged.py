@@ -41,6 +41,9 @@ class Stage(Options):
         return self
 
 
+DEFAULT = (Stage(block="conv", filters=16), Stage(block="separable", filters=32, stride=2, repeats=2))
+
+
 class StagedOptions(ClassifierOptions):
     """Options of `staged`.
 
@@ -50,7 +53,7 @@ class StagedOptions(ClassifierOptions):
         l2: weight decay of the kernels of full convolutions.
     """
 
-    stages: tuple[Stage, ...] = pydantic.Field(min_length=1, max_length=64)
+    stages: tuple[Stage, ...] = pydantic.Field(default=DEFAULT, min_length=1, max_length=64)
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
     l2: float = pydantic.Field(default=0.0, ge=0)
 
