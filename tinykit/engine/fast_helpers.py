@@ -180,6 +180,26 @@ TK_INLINE void tk_give16(int8_t *p, int32_t bit, uint32_t value)
 }
 """
 
+_REST = """\
+/* {group} packed codes of {bits} bits from element i on, which may begin inside a byte; only bytes that hold some of them are read. */
+TK_INLINE uint32_t tk_word{bits}(const int8_t *packed, int32_t i)
+{{
+    const int8_t *const from = packed + i / {each};
+    const int32_t shift = i % {each} * {bits};
+    const uint32_t word = tk_load32(from);
+    return shift ? word >> shift | (uint32_t)(uint8_t)from[4] << (32 - shift) : word;
+}}
+
+/* The last `rest` codes of `count`, 16 bits or more, from element i on. What is above them is something else. */
+TK_INLINE uint32_t tk_rest{bits}(const int8_t *packed, int32_t i, int32_t count, int32_t rest)
+{{
+    if (count >= {group}) {{
+        return tk_word{bits}(packed, i + count - {group}) >> ({group} - rest) * {bits};
+    }}
+    return (tk_take16(packed, i * {bits}) & 0xffff) | tk_take16(packed, (i + count) * {bits} - 16) << (count * {bits} - 16);
+}}
+"""
+
 _COPY_WORDS = """\
 /* Words from one place to another before it, both aligned to 4. */
 TK_INLINE void tk_copy_words(int8_t *to, const int8_t *from, int32_t words)
@@ -264,6 +284,7 @@ FAST_HELPERS: dict[str, str] = {
     **{f"tk_ssat8_asr{shift}": _SSAT8_ASR.format(shift=shift) for shift in range(1, 32)},
     "tk_fields": _FIELDS,
     **dict(_usat(bits, shift) for bits in (4, 2) for shift in range(32)),
+    **{f"tk_rest{bits}": _REST.format(bits=bits, group=32 // bits, each=8 // bits) for bits in (4, 2)},
     "tk_max8": _MAX8,
     "tk_copy_words": _COPY_WORDS,
     "tk_copy_bytes": _COPY_BYTES,
@@ -283,6 +304,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "tk_dense_out": ("tk_smmulr", "tk_ssat8"),
     **{f"tk_{verb}{bits}": ("tk_fields",) for verb in ("take", "give") for bits in (8, 16)},  # which are defined together
     "tk_fields": ("tk_load16", "tk_store16"),
+    **{f"tk_rest{bits}": ("tk_load32", "tk_fields") for bits in (4, 2)},
     "tk_signed2odd": ("tk_dsp", "tk_signed2"),
 }
 """Helper -> helpers that its text uses."""

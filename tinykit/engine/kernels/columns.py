@@ -40,8 +40,9 @@ _PACKED_PIXEL = """\
             quad = @GATHER@(quad, in, source, depth / @GROUP@@SUM@);
             if (depth % @GROUP@) {
                 int8_t rest[@GROUP@] = {0};
-                for (int32_t k = 0; k < depth % @GROUP@; ++k) {
-                    rest[k] = (int8_t)@GET@(in, source + depth / @GROUP@ * @GROUP@ + k);
+                uint32_t codes = depth * @BITS@ < 16 ? 0 : @REST@(in, source, depth, depth % @GROUP@);
+                for (int32_t k = 0; k < depth % @GROUP@; ++k, codes >>= @BITS@) {
+                    rest[k] = (int8_t)(depth * @BITS@ < 16 ? (uint32_t)@GET@(in, source + k) : codes & @MOST@);
                 }
                 @WIDEN@(quad, rest, (depth % @GROUP@ + 3) / 4@SUM@);
             }
@@ -68,6 +69,12 @@ _REST_ZERO = "            tk_store32(buffer + rests + (run % @GROUP@ * RUNS - 1)
 _REST_OF_RUN = """\
                     for (int32_t k = run / @GROUP@ * @GROUP@; k < run; ++k) {
                         *rest++ = source[k];
+                    }
+"""
+_REST_OF_WORD = """\
+                    uint32_t codes = @REST@(from, source, run, run % @GROUP@);
+                    for (int32_t k = 0; k < run % @GROUP@; ++k, codes >>= @BITS@) {
+                        *rest++ = (int8_t)(codes & @MOST@);
                     }
 """
 _REST_LAST = """\
@@ -154,7 +161,12 @@ class Columns:
     @property
     def support(self) -> tuple[str, ...]:
         """Helpers that the text uses."""
-        return ("tk_rolled",) * (self.padding is not None) + ("tk_copy_bytes",) * self.copied + (f"tk_get{self.bits}",) * (self.bits < 8)
+        return ("tk_rolled",) * (self.padding is not None) + ("tk_copy_bytes",) * self.copied + self._reading
+
+    @property
+    def _reading(self) -> tuple[str, ...]:
+        """Helpers that read packed elements."""
+        return () if self.bits == 8 else (f"tk_get{self.bits}", f"tk_rest{self.bits}")
 
     @property
     def order(self) -> np.ndarray:
@@ -168,7 +180,7 @@ class Columns:
 
     def instructions(self, layout: Layout) -> float:
         """About how many a pixel takes."""
-        return layout.instructions * len(self.order) + (2 if self.bits == 8 else 6) * (self._rest * self.runs) + 7 * self.runs + 12
+        return layout.instructions * len(self.order) + (2 if self.bits == 8 else 4) * (self._rest * self.runs) + 7 * self.runs + 12
 
     def _places(self, layout: Layout) -> tuple[int, int, int]:
         """Where behind the columns and sums lie what is left of runs, a run's copy, and the end."""
@@ -201,6 +213,7 @@ class Columns:
         values = {
             "WIDEN": layout.name + tail, "SELDOM": f"{layout.name}_call", "GATHER": gather + tail, "GATHER_CALL": f"{gather}_call",
             "SUM": ", &total" * summed, "ZERO": _REST_ZERO * summed, "GET": f"tk_get{self.bits}", "GROUP": str(self.group),
+            "REST": f"tk_rest{self.bits}", "BITS": str(self.bits), "MOST": str((1 << self.bits) - 1),
         }  # fmt: skip
         return filled(self.text, values)
 
@@ -237,7 +250,7 @@ def _windows(op: ir.Conv2D, x: ir.Tensor, y: ir.Tensor) -> Columns:
     runs, length = (kernel_h, kernel_w * depth) if by_row else (kernel_h * kernel_w, depth)
     copied = by_row and rests
     step = "i * dilation_h * in_w * depth" if by_row else "(i / KERNEL_W * dilation_h * in_w + i % KERNEL_W * dilation_w) * depth"
-    run = _RUN + _REST_OF_RUN * rests
+    run = _RUN + (_REST_OF_WORD if bits < 8 and length * bits >= 16 else _REST_OF_RUN) * rests
     if copied:
         edge = _EDGE_ROWS.replace("@RUN@", run)
     else:
