@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tinykit.engine.kernels.frame import LINE, Frame
+from tinykit.engine.kernels.finish import LINE
+from tinykit.engine.kernels.frame import Frame
 from tinykit.engine.kernels.widen import Layout
 
 POWER = 8

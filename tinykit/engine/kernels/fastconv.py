@@ -15,7 +15,8 @@ from tinykit.engine.call import Argument, Call, Function, Name, Place, Routine, 
 from tinykit.engine.ctext import filled
 from tinykit.engine.kernels import columns, narrow_pairs, pairs
 from tinykit.engine.kernels.common import IN, OUT, integers
-from tinykit.engine.kernels.frame import BLOCK, Finish, Frame
+from tinykit.engine.kernels.finish import Finish
+from tinykit.engine.kernels.frame import BLOCK, Frame
 from tinykit.engine.kernels.narrow import weight_format
 from tinykit.engine.kernels.widen import Layout
 from tinykit.engine.memory import is_packed

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tinykit.engine.kernels.frame import LINE, TWICE, Frame
+from tinykit.engine.kernels.finish import LINE, TWICE
+from tinykit.engine.kernels.frame import Frame
 from tinykit.engine.kernels.widen import Layout
 
 _INPUTS = ("r2", "r3", "r9", "r10")

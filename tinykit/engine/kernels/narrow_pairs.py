@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinykit.engine.kernels import lane_blocks, nibble_blocks
-from tinykit.engine.kernels.frame import STREAM, Finish
+from tinykit.engine.kernels.finish import Finish
+from tinykit.engine.kernels.frame import STREAM
 from tinykit.engine.kernels.lane_blocks import LOW, LaneBlock
 from tinykit.engine.kernels.nibble_blocks import NibbleBlock
 from tinykit.engine.kernels.pairs import Channels, Line, table

@@ -15,7 +15,8 @@ import numpy as np
 from tinykit.engine import line
 from tinykit.engine.call import Records
 from tinykit.engine.kernels.blocks import POWER, Block
-from tinykit.engine.kernels.frame import STREAM, Finish
+from tinykit.engine.kernels.finish import Finish
+from tinykit.engine.kernels.frame import STREAM
 from tinykit.engine.requant import accumulator_range, code_base
 from tinykit.graph import ir
 from tinykit.graph.fixedpoint import multiply_by_quantized_multiplier
