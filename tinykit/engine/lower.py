@@ -67,7 +67,8 @@ def _stored(plain: Lowered, preference: Preference, limit: float) -> Lowered:
         return step_needs(with_accesses(plain.problem, {name: replace(plain.variants[name], access=a) for name, a in accesses.items()}))
 
     most = math.inf if preference.room is None else max(limit, preference.room)
-    room = storage.Room(needs, limit, most, preference.goal.flash_per_ram)
+    price = None if preference.goal.flash_per_ram is None else preference.storage.price
+    room = storage.Room(needs, limit, most, price)
     variants, arena = storage.chosen(plain.graph, plain.variants, preference.storage, room)
     while coded := {name: own for name, variant in variants.items() if (own := variant.storage) is not None and own.calls is not None}:
         problem = with_accesses(plain.problem, variants)

@@ -24,6 +24,7 @@ from tinykit.graph.plan.problem import Access
 DENSE, AUTO = "dense", "auto"
 CHOICES = (DENSE, AUTO, *SCHEMES)
 MOST_SLICES = 16
+_PRICE = 2.0
 _LEAST_SAVED = 150
 """Bytes that a layer must save: its calls take some."""
 _PORTABLE_RATE = 5.0
@@ -43,6 +44,11 @@ class StorageWish:
     choice: str = AUTO
     limit: float = 0.25
     gain: float = 0.2
+
+    @property
+    def price(self) -> float:
+        """Bytes of flash that each byte of RAM must save which the network would not need otherwise; none where a coding is asked for."""
+        return _PRICE if self.choice == AUTO else 0
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:

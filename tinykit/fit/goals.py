@@ -6,13 +6,19 @@ from collections.abc import Callable
 
 from tinykit.boards.table import Board
 from tinykit.engine.goal import SIZE, Goal
+from tinykit.engine.storage import AS_IT_PAYS, StorageWish
 from tinykit.fit.meter import EngineMeter, Meter
 from tinykit.fit.preview import Preview
 from tinykit.fit.search import Fitted
 
 
 def fit_engine(
-    network: Preview, board: Board | None, wanted: Goal, attempt: Callable[[Meter], Fitted], log: Callable[[str], None]
+    network: Preview,
+    board: Board | None,
+    wanted: Goal,
+    attempt: Callable[[Meter], Fitted],
+    log: Callable[[str], None],
+    storage: StorageWish = AS_IT_PAYS,
 ) -> tuple[Fitted, EngineMeter]:
     """What `attempt` finds, and the meter that it was found with.
 
@@ -21,9 +27,10 @@ def fit_engine(
     Args:
         board: what is linked for; None: code is estimated.
         wanted: what the engine is to be made best for.
+        storage: how its weights may lie in flash.
     """
     for goal in dict.fromkeys((wanted, SIZE)):
-        meter = EngineMeter(network, board, log, goal)
+        meter = EngineMeter(network, board, log, goal, storage)
         fitted = attempt(meter)
         if fitted.outcome.feasible:
             break

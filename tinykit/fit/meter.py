@@ -17,6 +17,7 @@ from tinykit.engine.generate import Engine, c_identifier, generate
 from tinykit.engine.goal import BALANCED, Goal
 from tinykit.engine.memory import random_samples
 from tinykit.engine.select import Preference
+from tinykit.engine.storage import AS_IT_PAYS, StorageWish
 from tinykit.errors import BudgetError, ConfigError
 from tinykit.fit.preview import Preview
 from tinykit.quant.allocation.network import Bits
@@ -90,12 +91,18 @@ class EngineMeter:
         board: what is linked for; None: code is estimated.
         log: takes a line of progress.
         goal: what its engines are made best for.
+        storage: how their weights may lie in flash.
     """
 
     def __init__(
-        self, network: Preview, board: Board | None, log: Callable[[str], None] = lambda line: None, goal: Goal = BALANCED
+        self,
+        network: Preview,
+        board: Board | None,
+        log: Callable[[str], None] = lambda line: None,
+        goal: Goal = BALANCED,
+        storage: StorageWish = AS_IT_PAYS,
     ) -> None:
-        self.network, self.board, self.log, self.goal = network, board, log, goal
+        self.network, self.board, self.log, self.goal, self.storage = network, board, log, goal, storage
         self._plans: dict[Bits, lower.Lowered] = {}  # the last one only, as of engines: weights take memory
         self._engines: dict[Bits, Engine] = {}
         self._linked: dict[Bits, Linked] = {}
@@ -103,7 +110,7 @@ class EngineMeter:
 
     def _plan(self, bits: Bits) -> lower.Lowered:
         if bits not in self._plans:
-            self._plans = {bits: lower.planned(self.network.with_bits(bits), Preference(self.goal))}
+            self._plans = {bits: lower.planned(self.network.with_bits(bits), Preference(self.goal, storage=self.storage))}
         return self._plans[bits]
 
     def engine(self, bits: Bits) -> Engine:

@@ -152,6 +152,7 @@ class _Choice:
     def _within_budget(self) -> tuple[Bits, dict[str, Any]]:
         from tinykit.boards.table import emulated_board
         from tinykit.engine.goal import GOALS
+        from tinykit.engine.storage import StorageWish
         from tinykit.fit.best import Allowed, fit_optimum
         from tinykit.fit.goals import fit_engine
         from tinykit.fit.search import fit
@@ -161,13 +162,14 @@ class _Choice:
         budget = resolve_budget(self.context.config)
         config = self.context.config.config
         board, goal = emulated_board(config.budget.board), GOALS[config.engine.optimize]
+        stored = StorageWish(config.engine.storage, config.engine.storage_limit)
         if self.options.bits == "rule":
-            fitted, _ = fit_engine(self.found, board, goal, lambda m: fit(self.network, m, budget.flash, budget.ram, log), log)
+            fitted, _ = fit_engine(self.found, board, goal, lambda m: fit(self.network, m, budget.flash, budget.ram, log), log, stored)
             return self._told(fitted).outcome.bits, {}
         probe = self._probe()
         prices = self._prices(probe)
         allowed = Allowed(budget.flash, budget.ram, budget.instructions)
-        fitted, meter = fit_engine(self.found, board, goal, lambda m: fit_optimum(self.network, m, prices, allowed, log), log)
+        fitted, meter = fit_engine(self.found, board, goal, lambda m: fit_optimum(self.network, m, prices, allowed, log), log, stored)
         self._told(fitted)
         return self._picked(fitted, meter, prices, probe, budget)
 

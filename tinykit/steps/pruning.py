@@ -54,11 +54,12 @@ class Pruning:
             return Costs(found)
         from tinykit.boards.table import emulated_board
         from tinykit.engine.goal import GOALS
+        from tinykit.engine.storage import StorageWish
         from tinykit.shrink.engine import engine_sizes
 
         config = self.context.config.config
         board = emulated_board(config.budget.board) if "cycles" in wanted else None
-        measure = engine_sizes(board, GOALS[config.engine.optimize])
+        measure = engine_sizes(board, GOALS[config.engine.optimize], StorageWish(config.engine.storage, config.engine.storage_limit))
 
         def sizes(model: keras.Model) -> Sizes:
             self.context.stop.check()
