@@ -51,11 +51,11 @@ _HEAD = """\
 {day}, seed {seed}, `TINYKIT_DATA=folder python benchmarks/compression.py`, {compiler}, -O3.
 Everything is **emulated** (nano33ble), no physical board; one inference. Accuracy was not looked at: weights are the shipped ones, rounded.
 
-`auto` is what `compile` does by itself: a layer is coded where that saves 20 % of its weights' bytes, and decoding takes at most a quarter
-of the layer's own instructions, and every byte by which the arena grows saves two of flash. Other rows: that coding in every layer
-where it saves 20 %, however long decoding takes, whatever RAM it takes. Weights: bytes as kernels read them and as they are stored, of all
-layers with weights (constants of channels not counted); coded: the share that is left in the layers that are coded. Flash: the linked image
-without its self-test vector. Decode: instructions of decoders, a part of all.
+`auto` is what `compile` does by itself: a layer is coded where that saves 20 % of its weights' bytes, decoding takes at most a quarter of
+the layer's own instructions, and every byte by which the arena grows saves two of flash. Other rows: that coding in every layer where it
+saves 20 %, however long decoding takes, a byte of RAM for half a byte of flash. Weights: bytes as kernels read them and as they are stored,
+of all layers with weights (constants of channels not counted); coded: the share that is left in the layers that are coded. Flash: the
+linked image without its self-test vector. Decode: instructions of decoders, a part of all.
 Elements that differ from the reference executor: {wrong} of {elements:,}. Decoding of a layer took at most {bound:.2f} of its bound.
 
 | network | weights | storage | layers | weights, bytes | coded | flash | of dense | arena | instructions | of dense | decode |

@@ -24,7 +24,7 @@ class Ans:
 
     name = "ans"
     slack = 2
-    per_element = 16.0
+    per_element = 18.0
     per_table = 4.0
 
     def book(self, values: np.ndarray) -> bytes | None:

@@ -91,8 +91,8 @@ def _up(size: int) -> int:
 def extra_instructions(layer: Layer, coded: Coded, each: int) -> float:
     """About how many more instructions the layer takes, with `each` records decoded at once: at most so many for decoding, and what slices
     do again."""
-    slices = len(layer.slices(each))
-    decoding = decoders.worst_instructions(coded.scheme, coded.book, (layer.size, coded.seen), layer.weights.woven, slices)
+    slices, woven = len(layer.slices(each)), layer.records if layer.weights.woven else 0
+    decoding = decoders.worst_instructions(coded.scheme, coded.book, (layer.size, coded.seen), woven, slices)
     return decoding + (slices - 1) * layer.variant.again
 
 

@@ -156,13 +156,13 @@ CODED = (UNBITMAP, UNLUT, UNHUFFMAN, UNANS)
 NAMES = tuple(f"tk_{f.name}" for f in (*CODED, WEAVE))
 """Of all of them, in C."""
 
-CODE_BYTES = {"bitmap": 150, "bytes": 0, "lut": 110, "huffman": 150, "ans": 180, "weave": 110}
+CODE_BYTES = {"bitmap": 190, "bytes": 0, "lut": 160, "huffman": 200, "ans": 235}
 """Flash of each decoder, once in a network; -O3 on a Cortex-M4."""
-CALL_BYTES = 28
-"""Flash of one call of one of them."""
+SLICE_BYTES = 100
+"""Flash of the calls that decode and compute a slice."""
 
-BITMAP_RATE, WEAVE_RATE = 7.0, 9.0
-"""Instructions a weight, and a word of weights, at most."""
+BITMAP_RATE, WEAVE_RATE, _RECORD = 7.0, 9.0, 50
+"""Instructions a weight, a word of weights, and a record besides, at most."""
 _CALL = 60
 
 
@@ -253,14 +253,14 @@ _CODERS: dict[str, tuple[Function | None, Callable[[bytes, int], dict[str, Argum
 """By coder: its decoder, and the arguments that are its own."""
 
 
-def worst_instructions(scheme: Scheme, book: bytes, counts: tuple[int, int], woven: bool, slices: int = 1) -> float:
+def worst_instructions(scheme: Scheme, book: bytes, counts: tuple[int, int], woven: int, slices: int = 1) -> float:
     """How many instructions decoding takes at most.
 
     Args:
         counts: weights, and those of them that the coder sees.
-        woven: see `Weights.woven`.
+        woven: records whose weights must be put in place; 0 for none.
         slices: in which they are decoded.
     """
     coder, (count, coded) = scheme.coder, counts
     total = slices * (coder.per_table * coder.entries(book) + _CALL) + coder.per_element * coded
-    return total + BITMAP_RATE * count * scheme.bitmap + WEAVE_RATE * count / 4 * woven
+    return total + BITMAP_RATE * count * scheme.bitmap + bool(woven) * WEAVE_RATE * count / 4 + _RECORD * woven

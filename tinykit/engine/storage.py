@@ -24,7 +24,7 @@ from tinykit.graph.plan.problem import Access
 DENSE, AUTO = "dense", "auto"
 CHOICES = (DENSE, AUTO, *SCHEMES)
 MOST_SLICES = 16
-_PRICE = 2.0
+_PRICE, _NAMED_PRICE = 2.0, 0.5
 _LEAST_SAVED = 150
 """Bytes that a layer must save: its calls take some."""
 _PORTABLE_RATE = 5.0
@@ -47,8 +47,8 @@ class StorageWish:
 
     @property
     def price(self) -> float:
-        """Bytes of flash that each byte of RAM must save which the network would not need otherwise; none where a coding is asked for."""
-        return _PRICE if self.choice == AUTO else 0
+        """Bytes of flash that each byte of RAM must save which the network would not need otherwise."""
+        return _PRICE if self.choice == AUTO else _NAMED_PRICE
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -163,7 +163,7 @@ def _refusal(layer: Layer, offers: Sequence[Coded], wish: StorageWish) -> str:
     extra, name = min((extra_instructions(layer, coded, layer.records), coded.scheme.name) for coded in paying)
     if extra > wish.limit * layer.own:
         return f"decoding ({name}) would take {extra / layer.own:.2f} of the layer's own instructions, limit {wish.limit:g}"
-    return "all that could be coded would save less than the decoder takes"
+    return "it would save less than decoders and their calls take"
 
 
 # ---------------------------------------------------------------- which layers, in how many slices
@@ -186,10 +186,9 @@ class _Offer:
         """Bytes of the arena with as many slices as there may be."""
         return min(need for _, need in self.options)
 
-    @property
-    def saved(self) -> int:
-        """Bytes of flash, without the decoders."""
-        return self.layer.size - self.coded.bytes
+    def saved(self, arena: float) -> int:
+        """Bytes of flash, the calls of all slices subtracted, without the decoders."""
+        return self.layer.size - self.coded.bytes - decoders.SLICE_BYTES * len(self.layer.slices(self.fewest(arena)))
 
     @property
     def parts(self) -> set[str]:
@@ -229,19 +228,19 @@ def _best(offers: Sequence[_Offer], room: Room) -> tuple[dict[str, _Offer], floa
 
     Every set of decoders is tried, in the arena that there is anyway and in every larger one that a layer might want."""
     every = sorted(set[str]().union(*(offer.parts for offer in offers)))
-    beyond = {offer.least for offer in offers if room.price is not None and room.limit < offer.least <= room.most}
+    wanted = {need for offer in offers for need in (offer.least, offer.options[0][1])}
+    beyond = {need for need in wanted if room.price is not None and room.limit < need <= room.most}
     most: float = 0
     best: tuple[dict[str, _Offer], float] = {}, room.limit
     for arena in sorted({room.limit, *beyond}):
         price = 0 if arena == room.limit else (room.price or 0) * (arena - room.limit)
-        fitting = [offer for offer in offers if offer.least <= arena]
+        fitting = [(offer.saved(arena), offer) for offer in offers if offer.least <= arena]
         for allowed in (set(some) for count in range(1, len(every) + 1) for some in combinations(every, count)):
-            found: dict[str, _Offer] = {}
-            for offer in fitting:
-                other = found.get(offer.layer.op.name)
-                if offer.parts <= allowed and (other is None or offer.saved > other.saved):  # of equals the quicker comes first
-                    found[offer.layer.op.name] = offer
-            saved = sum(offer.saved for offer in found.values()) - sum(decoders.CODE_BYTES[part] for part in allowed) - price
-            if saved > most:
-                most, best = saved, (found, arena)
+            found: dict[str, tuple[int, _Offer]] = {}
+            for saved, offer in fitting:
+                if offer.parts <= allowed and saved > found.get(offer.layer.op.name, (0, offer))[0]:  # of equals the quicker comes first
+                    found[offer.layer.op.name] = saved, offer
+            total = sum(saved for saved, _ in found.values()) - sum(decoders.CODE_BYTES[part] for part in allowed) - price
+            if total > most:
+                most, best = total, ({name: offer for name, (_, offer) in found.items()}, arena)
     return best
