@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import keras
 
     from tinykit.shrink.chained import Site
+    from tinykit.shrink.factors import Chain
     from tinykit.shrink.lowrank import Candidate
 
 CHOSEN = "ranks.json"
@@ -41,8 +43,8 @@ class DecomposeOptions(TaughtFloatOptions):
     )  # fmt: skip
     ranks: Literal["budget", "harm", "energy", "evidence"] = Field(
         default="budget",
-        description="budget: the least measured harm within `macs`; harm: the fewest multiply-accumulates within `harm`, and no change "
-        "where no layer is worth it; energy: keep a share of the singular values' squares; evidence: EVBMF",
+        description="budget: the least measured harm within `macs`; harm: the fewest multiply-accumulates within `harm`, where that is "
+        "quicker on budget.board, and no change where nothing is; energy: keep a share of the singular values' squares; evidence: EVBMF",
     )
     macs: float = Field(default=0.5, gt=0, lt=1, description="of the whole network's multiply-accumulates, for ranks: budget")
     harm: float = Field(
@@ -93,7 +95,7 @@ class Decompose:
         before = {"macs": count_macs(model), "parameters": model.count_params()}
         chains = _Choice(model, options, context).chains()
         if not chains:
-            context.log(f"no layer is replaced: none becomes cheaper at a harm of {options.harm:g}")
+            context.log(f"no layer is replaced: none becomes cheaper within a harm of {options.harm:g}")
             return StepResult(None, {"before": before, "after": before, "layers": {}})
         smaller = replaced(model, chains)
         after = {"macs": count_macs(smaller), "parameters": smaller.count_params()}
@@ -182,7 +184,39 @@ class _Choice:
     def _by_harm(self) -> dict[str, Candidate]:
         from tinykit.shrink.lowrank import least_work, offered
 
-        return least_work(self._measured({site.name: offered(site, self.options.methods) for site in self.sites}), self.options.harm)
+        offers = {site.name: offered(site, self.options.methods) for site in self.sites}
+        found = least_work(self._measured(offers), self.options.harm)
+        return {
+            name: candidate for name, candidate in found.items() if candidate.chain is not None and self._quicker(name, candidate.chain)
+        }
+
+    def _quicker(self, name: str, chain: Chain) -> bool:
+        """Whether the network takes fewer cycles with one chain in its place: several small layers may take more than a large one.
+
+        Counted on the emulated board; True where the configuration names none.
+        """
+        from tinykit.shrink.chained import replaced
+
+        if self.context.config.config.budget.board is None:
+            return True
+        self.context.stop.check()
+        alone, whole = self._cycles(replaced(self.model, {name: chain})), self._whole_cycles
+        if alone >= whole:
+            self.context.log(f"{name}: stays: {alone:,} cycles with a chain, {whole:,} without")
+        return alone < whole
+
+    @cached_property
+    def _whole_cycles(self) -> int:
+        return self._cycles(self.model)
+
+    def _cycles(self, model: keras.Model) -> int:
+        """Of the int8 engine of a float network, on the emulated board."""
+        from tinykit.boards.table import emulated_board
+        from tinykit.engine.goal import GOALS
+        from tinykit.shrink.engine import engine_sizes
+
+        config = self.context.config.config
+        return sum(engine_sizes(emulated_board(config.budget.board), GOALS[config.engine.optimize])(model).cycles.values())
 
     def _measured(self, offers: dict[str, list[Candidate]]) -> dict[str, list[Candidate]]:
         from tinykit.shrink.lowrank import measured
