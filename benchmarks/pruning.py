@@ -25,7 +25,7 @@ class Pruned(Task):
 
 
 def _pruned(name: str, share: float, within: float, epochs: int) -> Pruned:
-    options = (f"macs={share}", f"epochs={epochs}", "learning_rate=0.004", "distill=0.9")
+    options = (f"macs={share}", f"epochs={epochs}", "learning_rate=0.002", "distill=0.9")
     return Pruned(name, ("recipe=prune_quantize", *(f"steps.prune.{option}" for option in options)), "prune", within, share)
 
 
