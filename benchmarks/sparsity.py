@@ -43,7 +43,7 @@ TASKS = Tasks(
         Sparse(START.name, START.settings),
         _sparse("sparse_75", 1.5, 0.75, "sparsity=0.75", "pattern=weights"),
         _sparse("blocks_75", 1.5, 0.75, "sparsity=0.75", "pattern=blocks"),
-        _sparse("two_of_four", 1.5, 0.49, "sparsity=null", "pattern='2:4'"),
+        _sparse("two_of_four", 1.5, 0.49, "sparsity=null", "pattern=2of4"),
         Sparse("cluster_16", ("recipe=[train, {cluster: {clusters: 16}}, quantize]",), "cluster", 1.0, None, 16),
         Sparse("sparse_cluster", ("recipe=cluster_huffman", "steps.sparsify.distill=0.9"), "cluster", 1.5, 0.75, 16),
     )

@@ -5,7 +5,11 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
+
+from tinykit.graph import ir
+from tinykit.graph.reader import read_tflite
 
 L = keras.layers
 QUICK = ["--set", "steps.train.epochs=8"]
@@ -105,3 +109,15 @@ def test_half_of_the_work_is_pruned_away_and_the_rest_is_exact(tmp_path):
     assert m["parity"] == {**m["parity"], "keras_vs_reference": 0, "tflm_vs_reference": 0, "engine_vs_reference": 0}
     assert m["accuracy"]["integer"] > m["accuracy"]["float"] - 0.1
     assert "kept whole: logits" in done.stdout
+
+
+def test_zeros_and_shared_values_reach_the_integers_that_are_written(tmp_path):
+    short = ("train.epochs=4", "sparsify.rise_epochs=2", "sparsify.epochs=1", "cluster.epochs=1", "quantize.epochs=1")
+    sets = [word for option in short for word in ("--set", f"steps.{option}")]
+    done = tinykit(tmp_path, "--config", "digits", "--set", "recipe=cluster_huffman", *sets)
+    assert done.returncode == 0, done.stdout + done.stderr
+    parity = metrics(tmp_path)["parity"]
+    assert not any(parity[key] for key in ("keras_vs_reference", "tflm_vs_reference", "engine_vs_reference"))
+    weights = [op.weights for op in read_tflite(tmp_path / "runs/digits/model.tflite").ops if isinstance(op, ir.Weighted)]
+    assert sum((w == 0).sum() for w in weights) / sum(w.size for w in weights) > 0.7
+    assert all(len(np.unique(w)) <= 16 for w in weights[1:-1])

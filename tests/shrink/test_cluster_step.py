@@ -135,7 +135,7 @@ def refused(error, model=None, **values):
 def test_what_cannot_work_is_told_before_any_training():
     made, _ = inside("s", "cluster", "recipe=[train, cluster]")
     Cluster().check_task(network(), options(epochs=1), made)
-    assert "is called 'fourth'; there are first" in refused(ConfigError, layers={"fourth": "free"})
+    assert "is called 'fourth'; known: dw, first" in refused(ConfigError, layers={"fourth": "free"})
     assert "no layer takes part" in refused(ModelError, layers={"*": "free"})
     inputs = L.Input((7, 5, 1))
     two = keras.Model(inputs, L.Dense(2)(L.Dense(8)(L.Dense(8)(L.Flatten()(inputs)))))

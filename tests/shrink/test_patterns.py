@@ -57,7 +57,7 @@ def test_equal_scores_are_cut_to_the_count_that_is_wanted():
 
 def test_zeros_of_two_in_four():
     k = kernel(np.array([0, 0, 0, 1, 0, 1, 1, 1], np.float32).reshape(1, 1, 8, 1))
-    assert zeros_of(k, k.values(), "2:4", 4) == 3 and zeros_of(k, k.values(), "weights", 4) == 4
+    assert zeros_of(k, k.values(), "2of4", 4) == 3 and zeros_of(k, k.values(), "weights", 4) == 4
 
 
 @pytest.mark.parametrize("channels", [8, 11])
@@ -89,22 +89,22 @@ def test_lamp_by_its_formula():
 
 
 def test_what_cannot_have_a_pattern():
-    assert "3 input channels are no multiple of 4" in refused(kernel(drawn(3, 3, 3, 8)), "2:4", 4)
-    assert "does not sum over input channels" in refused(kernel(drawn(3, 3, 8, 1), True), "2:4", 4)
+    assert "3 input channels are no multiple of 4" in refused(kernel(drawn(3, 3, 3, 8)), "2of4", 4)
+    assert "does not sum over input channels" in refused(kernel(drawn(3, 3, 8, 1), True), "2of4", 4)
     assert "fewer than a block of 4" in refused(kernel(drawn(3, 3, 3, 8)), "blocks", 4)
-    assert refused(kernel(drawn(3, 3, 3, 8)), "weights", 4) is refused(kernel(drawn(1, 1, 8, 8)), "2:4", 4) is None
+    assert refused(kernel(drawn(3, 3, 3, 8)), "weights", 4) is refused(kernel(drawn(1, 1, 8, 8)), "2of4", 4) is None
 
 
-@pytest.mark.parametrize(("pattern", "scope"), [("weights", "layer"), ("weights", "network"), ("blocks", "network"), ("2:4", "layer")])
+@pytest.mark.parametrize(("pattern", "scope"), [("weights", "layer"), ("weights", "network"), ("blocks", "network"), ("2of4", "layer")])
 def test_a_plan_is_reached(pattern, scope):
     found = kernels(network())
     part, shares = chosen(found, {"third": 0.5, "dw": 0})
     assert [k.name for k in part] == ["second", "third", "hidden"], "the first and the last layer and depthwise ones stay dense"
-    common = 0.5 if pattern == "2:4" else common_share(found, part, shares, 0.6)
-    sparsifier = Sparsifier(Plan(tuple(part), {} if pattern == "2:4" else shares, common, pattern, 4, scope), 0)
+    common = 0.5 if pattern == "2of4" else common_share(found, part, shares, 0.6)
+    sparsifier = Sparsifier(Plan(tuple(part), {} if pattern == "2of4" else shares, common, pattern, 4, scope), 0)
     sparsifier.update(0)
     assert not sparsifier.broken()
-    if pattern != "2:4":
+    if pattern != "2of4":
         assert abs(sparsity(found) - 0.6) < 0.01
     part[0].variable.assign(part[0].values() + 1)
     assert sparsifier.broken()

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinykit.shrink.kernels import Kernel
 
-Pattern = Literal["weights", "blocks", "2:4"]
+Pattern = Literal["weights", "blocks", "2of4"]
 
 
 def lamp(magnitudes: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def refused(kernel: Kernel, pattern: Pattern, length: int) -> str | None:
         return None
     if kernel.depthwise:
         return "a depthwise layer does not sum over input channels"
-    if pattern == "2:4" and kernel.inputs % 4:
+    if pattern == "2of4" and kernel.inputs % 4:
         return f"{kernel.inputs} input channels are no multiple of 4"
     if pattern == "blocks" and kernel.inputs < length:
         return f"{kernel.inputs} input channels are fewer than a block of {length}"
@@ -65,7 +65,7 @@ def zeros_of(kernel: Kernel, values: np.ndarray, pattern: Pattern, length: int) 
     if pattern == "weights":
         return int((values == 0).sum())
     zero = kernel.runs(values) == 0
-    if pattern == "2:4":
+    if pattern == "2of4":
         return int(np.minimum(zero.reshape(len(zero), -1, 4).sum(axis=-1), 2).sum())
     starts = np.arange(0, zero.shape[1], length)
     sizes = np.diff([*starts, zero.shape[1]])

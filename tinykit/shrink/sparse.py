@@ -81,11 +81,11 @@ class Sparsifier:
 
     def __init__(self, plan: Plan, updates: int) -> None:
         self.plan, self.updates = plan, updates
-        self._groups = [(group, Masks(share, updates)) for group, share in plan.groups() if plan.pattern != "2:4"]
+        self._groups = [(group, Masks(share, updates)) for group, share in plan.groups() if plan.pattern != "2of4"]
 
     def update(self, number: int) -> float:
         """Makes update `number`, 1 to `updates`; returns the share of zeros in the layers that take part."""
-        if self.plan.pattern == "2:4":
+        if self.plan.pattern == "2of4":
             for kernel in self.plan.kernels:
                 kernel.variable.assign(kernel.values() * kernel.from_runs(two_of_four(kernel.runs(kernel.values()))))
         for group, masks in self._groups:

@@ -30,9 +30,9 @@ class SparsifyOptions(TaughtFloatOptions):
 
     sparsity: float | None = Field(
         default=None, gt=0, lt=1,
-        description="share of the weights of all dense and convolution layers that become 0; null: 0.75; of 2:4 it follows",
+        description="share of the weights of all dense and convolution layers that become 0; null: 0.75; of 2of4 it follows",
     )  # fmt: skip
-    pattern: Literal["weights", "blocks", "2:4"] = Field(
+    pattern: Literal["weights", "blocks", "2of4"] = Field(
         default="weights",
         description="single weights; blocks along the input channels; or two of every four weights along the input channels, at once",
     )
@@ -59,18 +59,18 @@ class SparsifyOptions(TaughtFloatOptions):
 
     @model_validator(mode="after")
     def _fixed(self) -> SparsifyOptions:
-        if self.pattern == "2:4":
+        if self.pattern == "2of4":
             given = [f"sparsity: {self.sparsity:g}"] if self.sparsity not in (None, 0.5) else []
             given += [f"layers: {name}: {share:g}" for name, share in self.layers.items() if share not in (0, 0.5)]
             if given:
                 raise ValueError(
-                    f"pattern 2:4 makes half of a layer's weights 0: leave sparsity out, layers have 0 or 0.5; got {', '.join(given)}"
+                    f"pattern 2of4 makes half of a layer's weights 0: leave sparsity out, layers have 0 or 0.5; got {', '.join(given)}"
                 )
         return self
 
     @property
     def wanted(self) -> float:
-        """Share of zeros in the network, for patterns other than 2:4."""
+        """Share of zeros in the network, for patterns other than 2of4."""
         return 0.75 if self.sparsity is None else self.sparsity
 
 
@@ -169,7 +169,7 @@ def plan_of(model: keras.Model, options: SparsifyOptions, context: StepContext) 
     ]
     if problems:
         raise ModelError(problems)
-    if options.pattern == "2:4":
+    if options.pattern == "2of4":
         return Plan(tuple(part), {}, 0.5, options.pattern, options.block, "layer")
     common = common_share(found, part, shares, options.wanted)
     if common > MOST:
@@ -186,7 +186,7 @@ def check_names(patterns: Any, names: list[str], where: str) -> None:
     from fnmatch import filter as fitting
 
     problems = [
-        f"{where}: no dense or convolution layer is called {pattern!r}{nearest(pattern, names)}; there are {', '.join(names)}"
+        f"{where}: no dense or convolution layer is called {pattern!r}{nearest(pattern, names)}"
         for pattern in patterns
         if not fitting(names, pattern)
     ]
@@ -207,7 +207,7 @@ class _Training:
         """Trains the model in place."""
         from tinykit.shrink.sparse import Sparsifier
 
-        at_once = self.plan.pattern == "2:4" or not self.options.rise_epochs
+        at_once = self.plan.pattern == "2of4" or not self.options.rise_epochs
         if at_once:
             sparsifier = Sparsifier(self.plan, 0)
             self.context.log(f"sparsity {sparsifier.update(0):.4f} of {len(self.plan.kernels)} layers, at once")
