@@ -174,7 +174,7 @@ def head(rounds: int, repeat: int) -> list[str]:
         f"Command: `python benchmarks/training_speed.py --rounds {rounds} --repeat {repeat}`.",
         f"Load of the machine in the mean: {load:.0f}. Wall times hold the other work too, CPU times (of all cores together) only what",
         "it does to the caches. Neither the data pipeline nor the evaluation is in them. The first two steps hold the tracing of the",
-        "graph and the compilation.",
+        "graph and the compilation. Float training normalises by its batches; the integer networks have that folded.",
         "",
     ]
 
