@@ -145,7 +145,7 @@ def test_lower_channels_are_taken_out_before_they_leave_their_bits(tally) -> Non
         assert ("split" in routine(graph)) == split
         found = compare_all(graph, {"x": extremes(graph)})
         tally(WHAT + ", host", found.mismatches, found.elements)
-    passes = [routine(taps_of_three(n, 208 - n)).partition("x")[2] for n in (21, 37, 38)]
+    passes = [routine(taps_of_three(n, 208 - n)).partition("x")[2].partition("_asr")[0] for n in (21, 37, 38)]
     assert passes == ["8", "8_split", "2_split"]
 
 
@@ -233,7 +233,7 @@ def test_flash(kind) -> None:
 @needs_cc
 @each_kind
 def test_a_wrong_twin_is_found(kind) -> None:
-    graph = narrowed(random_conv(1, 40, 4, (3, 3), (1, 1), padding=(0, 0, 0, 0)), kind)
+    graph = narrowed(random_conv(1, 40, 4, (3, 3), (1, 1), padding=(0, 0, 0, 0), zeros=(-128, 0)), kind)
     changes = (
         [("tk_load32(block->x_end + 4 * p)", "0"), (">> 3;", ">> 4;"), ("[half] & 0x000f000f", "[half] & 0x000f0007")]
         if kind == "nibbles"
