@@ -34,11 +34,21 @@ def text(name: str, content: str | bytes, *says: str, **options) -> None:
 # ---- the command line
 
 line("--compare with an unknown recipe", [*CONFIG, "--compare=float,flaot"], "--compare: recipe: no recipe 'flaot'", "'float'?")
-line("--compare without a name", [*CONFIG, "--compare="], "--compare: expected names of recipes")
-line("--compare with a recipe twice", [*CONFIG, "--compare=float,float"], "--compare: 'float' is given twice")
-line("--compare beside --set recipe", [*CONFIG, "--compare=float", "--set=recipe=int8"], "--set recipe: --compare names the recipes")
-line("--compare with a folder as a name", [*CONFIG, "--compare=.."], "--compare: '..': expected a name of letters")
-line("--set for a step of no recipe of --compare", [*CONFIG, "--compare=float", "--set=steps.ptq.bits=4"], "no recipe of --compare has")
+line("--compare without a name", [*CONFIG, "--compare="], "--compare: expected names of recipes", "such as int8,ptq")
+line("--compare with a recipe twice", [*CONFIG, "--compare=float,float"], "--compare: 'float' is given twice", "folder of its name")
+line(
+    "--compare beside --set recipe",
+    [*CONFIG, "--compare=float", "--set=recipe=int8"],
+    "--set recipe: --compare names the recipes",
+    "leave one",
+)
+line("--compare with a folder as a name", [*CONFIG, "--compare=.."], "--compare: '..': expected a name of letters", "its folder")
+line(
+    "--set for a step of no recipe of --compare",
+    [*CONFIG, "--compare=float", "--set=steps.ptq.bits=4"],
+    "--set steps.ptq",
+    "no recipe of --compare has",
+)
 line("no --config", [], "--config is missing", "shipped configurations: ", "digits", alone=True)
 line("a misspelt flag", ["--confg=c.yaml"], "unknown flag --confg", "did you mean --config?", "--help lists the flags")
 line("a flag without its value", ["--config"], "--config", "--help lists the flags")
