@@ -235,7 +235,7 @@ def test_flash(kind) -> None:
 def test_a_wrong_twin_is_found(kind) -> None:
     graph = narrowed(random_conv(1, 40, 4, (3, 3), (1, 1), padding=(0, 0, 0, 0), zeros=(-128, 0)), kind)
     changes = (
-        [("tk_load32(block->x_end + 4 * p)", "0"), (">> 3;", ">> 4;"), ("[half] & 0x000f000f", "[half] & 0x000f0007")]
+        [("tk_load32(block->x_end + 4 * p)", "0"), (">> 3);", ">> 4);"), ("[half] & 0x000f000f", "[half] & 0x000f0007")]
         if kind == "nibbles"
         else [("word >> 8 | word << 24", "word >> 8"), ("0xc003c003, ", "0xc001c003, "), ("a[p] = (uint32_t)w[0] + ", "a[p] = ")]
     )
