@@ -23,7 +23,7 @@ class Huffman:
     name = "huffman"
     slack = 6
     per_element = 10.5
-    per_table = 4.0
+    per_table = 6.0
 
     def book(self, values: np.ndarray) -> bytes | None:
         if not len(values) or len(np.unique(values)) == 256:  # 256 codes of one length are no byte, and are no gain
