@@ -193,7 +193,11 @@ class _Offer:
     @property
     def parts(self) -> set[str]:
         """The decoders that it needs."""
-        return {self.coded.scheme.coder.name} | ({"bitmap"} if self.coded.scheme.bitmap else set())
+        return (
+            {self.coded.scheme.coder.name}
+            | ({"bitmap"} if self.coded.scheme.bitmap else set())
+            | ({"weave"} if self.layer.weights.woven else set())
+        )
 
     def fewest(self, arena: float) -> int:
         """Records at once, the most for which there is room."""
