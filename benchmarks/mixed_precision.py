@@ -124,8 +124,8 @@ NETWORKS = (
         0.001,
         {
             f"{allocator}_{share}": (flash, int(share) / 100, ALLOWED[share])
-            for share, flash in (("50", "44kB"), ("35", "31500"), ("27", "25200"))
-            for allocator in ("rule", "optimum")
+            for share, rule, optimum in (("50", "44kB", "44kB"), ("35", "33300", "33300"), ("27", "26200", "26600"))
+            for allocator, flash in (("rule", rule), ("optimum", optimum))
         },
         _train(7, 0.001),
         _train(14, 0.001),
