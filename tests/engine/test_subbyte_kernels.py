@@ -13,8 +13,10 @@ from random_networks import random_network
 from tinykit.boards.table import board
 from tinykit.engine import registry
 from tinykit.engine.generate import build_engine, generate
+from tinykit.engine.goal import SIZE
 from tinykit.engine.lower import plan_problem
 from tinykit.engine.memory import is_packed, random_samples
+from tinykit.engine.select import Preference
 from tinykit.graph import ir
 from tinykit.graph.plan.planner import make_plan
 from tinykit.graph.plan.replay import replay, replay_graph
@@ -179,7 +181,7 @@ PLANTED = {
 def test_a_planted_fault_is_found(fault) -> None:
     i, o, helper, old, new = PLANTED[fault]
     graph = layers(i, 2, o, helper == "tk_odd2")
-    engine, inputs = spread_engine(graph), random_inputs(graph)
+    engine, inputs = build_engine(graph, "net", Preference(SIZE)), random_inputs(graph)
     assert compare(engine, inputs).mismatches == 0
     assert compare(tampered(engine, old, new), inputs).mismatches > 0
 
