@@ -52,9 +52,16 @@ _GAIN, _LUT_GAIN = 0.3, 0.2
 """Share of its bytes that a tensor must save, since DECODE takes time and memory; with few values, which nobody has by chance, less."""
 
 
+_SPARSE, _CLUSTERED = 0.5, 64
+"""Zeros, as a share, or different values that a tensor has where somebody saw to it. What is merely uneven stays int8: a network that was
+trained as usual must not need RAM for all of a layer's weights."""
+
+
 def _decoded(op: ir.Weighted) -> list[str]:
     """What DECODE may expand, of sparse or clustered weights of 8 bits; the smallest first."""
     bits, values, size = lut.index_bits(op.weights), len(np.unique(op.weights)), op.weights.size
+    if values > _CLUSTERED and np.count_nonzero(op.weights) > (1 - _SPARSE) * size:
+        return []
     sizes = {"PRUNE": -(-op.weights.size // 8) + int((op.weights != 0).sum())}
     if bits is not None:
         sizes[f"LUT{bits}"] = -(-op.weights.size * bits // 8) + values
