@@ -10,17 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinykit import atomic
 from tinykit.boards.cache import cache_folder
-from tinykit.boards.emulator import EmulatedBoard
-from tinykit.boards.firmware import build_firmware
-from tinykit.boards.image import Image
-from tinykit.boards.profiling import StackOverflow, run_inference
+from tinykit.boards.once import run_once
+from tinykit.boards.profiling import StackOverflow
 from tinykit.boards.table import Board
 from tinykit.boards.toolchain import Toolchain
 from tinykit.engine.call import Variant
@@ -82,15 +79,12 @@ class Tuner:
         if known is not None:
             self.log(f"{title}: counted before")
             return known
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                build = build_firmware(sources, self.board, Path(folder), toolchain=self.tools, target="bare", optimize=self.level)
-                run = run_inference(EmulatedBoard(self.board, Image.load(build.elf)), invoke_symbol=f"{engine.name}_invoke")
-            except (BudgetError, StackOverflow) as problem_found:
-                self.log(f"{title}: left out, {problem_found}")
-                return {}
+        try:
+            _, run, counts = run_once(engine, sources, self.board, self.tools, self.level)
+        except (BudgetError, StackOverflow) as problem_found:
+            self.log(f"{title}: left out, {problem_found}")
+            return {}
         self.log(f"{title}: {run.instructions:,} instructions, emulated({self.board.name})")
-        counts = {call.op: profile.instructions for call, profile in zip(engine.calls, run.calls, strict=True)}
         entry.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_json(entry, counts)
         return counts

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinykit.boards.emulator import EmulatedBoard
-from tinykit.boards.firmware import build_firmware
-from tinykit.boards.image import Image
-from tinykit.boards.profiling import CallProfile, StackOverflow, run_inference
+from tinykit.boards.once import run_once
+from tinykit.boards.profiling import CallProfile, StackOverflow
 from tinykit.boards.table import Board
 from tinykit.boards.toolchain import Toolchain
 from tinykit.engine.decoders import NAMES
@@ -49,13 +45,10 @@ def coded_layers(engine: Engine) -> list[LayerCall]:
 
 def build_twin(engine: Engine, sources: Mapping[str, str], board: Board, tools: Toolchain, level: str) -> Twin | None:
     """Links and runs a network whose weights are dense; None where it does not fit the board."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            build = build_firmware(sources, board, Path(folder), toolchain=tools, target="bare", optimize=level)
-            run = run_inference(EmulatedBoard(board, Image.load(build.elf)), invoke_symbol=f"{engine.name}_invoke")
-        except (BudgetError, StackOverflow):
-            return None
-    layers = {call.op: profile.instructions for call, profile in zip(engine.calls, run.calls, strict=True)}
+    try:
+        build, run, layers = run_once(engine, sources, board, tools, level)
+    except (BudgetError, StackOverflow):
+        return None
     return Twin(build.sizes.total, engine.plan.arena_bytes, run.instructions, layers)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinykit.report import numbers
-from tinykit.report.curves import BOTTOM, LEFT, RIGHT, TOP, ticks
+from tinykit.report.curves import Box, ticks
 
 _LEAST_HARM = 1e-4
 """Below it an allocation does no harm that can be seen; the axis is logarithmic."""
@@ -84,25 +84,19 @@ def _plot(found: Mapping[str, Any]) -> dict[str, Any]:
     low, high = low - room, high + room
     harms = [math.log10(max(point["harm"], _LEAST_HARM)) for point in tried]
     least, most = math.floor(min(harms)), max(math.ceil(max(harms)), math.floor(min(harms)) + 1)
-
-    def across(flash: float) -> float:
-        return round(LEFT + (RIGHT - LEFT) * (flash - low) / (high - low), 1)
-
-    def up(log_harm: float) -> float:
-        return round(BOTTOM - (BOTTOM - TOP) * (log_harm - least) / (most - least), 1)
-
+    box = Box((low, high), (least, most))
     dots = []
     for point, harm in zip(tried, harms, strict=True):
         names = ", ".join(point["picks"])
         state = "pick" if names else "fits" if point["fits"] else "over"
         bits = " ".join(map(str, point["bits"]))
         title = f"{point['flash']:,} bytes of flash, harm {point['harm']:.3f}, weights {bits}"
-        dots.append(Dot(across(point["flash"]), up(harm), names, state, title))
+        dots.append(Dot(box.across(point["flash"]), box.up(harm), names, state, title))
     return {
         "dots": dots,
-        "x_ticks": [(across(tick), f"{tick / 1000:g}") for tick in ticks(low, high, 5)],
-        "y_ticks": [(up(tick), f"{10.0**tick:g}") for tick in range(least, most + 1)],
-        "budget": across(budget) if budget is not None and budget in shown else None,
+        "x_ticks": [(box.across(tick), f"{tick / 1000:g}") for tick in ticks(low, high, 5)],
+        "y_ticks": [(box.up(tick), f"{10.0**tick:g}") for tick in range(least, most + 1)],
+        "budget": box.across(budget) if budget is not None and budget in shown else None,
         "summary": f"{len(tried)} allocations by flash and harm before training; "
         + "; ".join(f"{dot.label}: {dot.title}" for dot in dots if dot.label),
     }

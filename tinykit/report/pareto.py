@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from tinykit.report.curves import ticks
+from tinykit.report.curves import Box, ticks
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 468, 14, 258
@@ -71,34 +71,26 @@ def plot(title: str, x_name: str, y_name: str, points: Sequence[Point]) -> Plot 
     """The geometry; None without points. Scores and costs are shown as they are given."""
     if not points:
         return None
-    x_low, x_high = _range([point.cost for point in points])
-    y_low, y_high = _range([point.score for point in points])
-
-    def across(cost: float) -> float:
-        return round(LEFT + (RIGHT - LEFT) * (cost - x_low) / (x_high - x_low), 1)
-
-    def up(score: float) -> float:
-        return round(BOTTOM - (BOTTOM - TOP) * (score - y_low) / (y_high - y_low), 1)
-
+    box = Box(_range([point.cost for point in points]), _range([point.score for point in points]), (LEFT, RIGHT, TOP, BOTTOM))
     best = front(points)
     places: dict[tuple[float, float], list[Point]] = {}
     for point in points:
-        places.setdefault((across(point.cost), up(point.score)), []).append(point)
+        places.setdefault((box.across(point.cost), box.up(point.score)), []).append(point)
     dots: list[Dot] = []
     for (x, y), here in sorted(places.items(), key=lambda item: item[0][1]):
         said = f"{_names(here)}: {x_name} {here[0].cost:g}, {y_name} {here[0].score:g}"
         right = x < (LEFT + RIGHT) / 2
         dots.append(Dot(x, y, _names(here), _free(dots, x, y, right), here[0] in best, right, said))
     corners: list[tuple[float, float]] = []
-    for x, y in dict.fromkeys((across(point.cost), up(point.score)) for point in best):
+    for x, y in dict.fromkeys((box.across(point.cost), box.up(point.score)) for point in best):
         corners += [(x, corners[-1][1])] if corners else []
         corners.append((x, y))
     return Plot(
         title,
         tuple(dots),
         tuple(corners),
-        tuple((across(tick), f"{tick:g}") for tick in ticks(x_low, x_high)),
-        tuple((up(tick), f"{tick:g}") for tick in ticks(y_low, y_high)),
+        tuple((box.across(tick), f"{tick:g}") for tick in ticks(*box.x)),
+        tuple((box.up(tick), f"{tick:g}") for tick in ticks(*box.y)),
         x_name,
         y_name,
         f"{title}; on the front: {_names(best)}; " + "; ".join(dot.title for dot in dots),

@@ -8,7 +8,7 @@ from typing import Any
 import tinykit
 from tinykit.report import curves, numbers
 from tinykit.report.allocation import Dot
-from tinykit.report.curves import BOTTOM, LEFT, RIGHT, TOP, ticks
+from tinykit.report.curves import Box, span, ticks
 from tinykit.report.report import environment
 
 Row = Mapping[str, Any]
@@ -56,18 +56,10 @@ def _panel(rows: Sequence[Row], key: str, label: str, unit: float, limit: int | 
         return None
     costs = [row[key] * unit for row in rows]
     bound = None if limit is None or limit * unit > 1.5 * max(costs) else limit * unit
-    left, right = _span([*costs, *([bound] if bound is not None else [])])
-    low, high = _span([100 * row["accuracy"] for row in rows])
-
-    def across(cost: float) -> float:
-        return round(LEFT + (RIGHT - LEFT) * (cost - left) / (right - left), 1)
-
-    def up(accuracy: float) -> float:
-        return round(BOTTOM - (BOTTOM - TOP) * (accuracy - low) / (high - low), 1)
-
+    box = Box(span([*costs, *([bound] if bound is not None else [])]), span([100 * row["accuracy"] for row in rows]))
     dots = [
         Dot(
-            across(row[key] * unit), up(100 * row["accuracy"]), "winner" if row["winner"] else "",
+            box.across(row[key] * unit), box.up(100 * row["accuracy"]), "winner" if row["winner"] else "",
             "pick" if row["winner"] else "fits" if row["pareto"] else "over",
             f"{row['key']}: {100 * row['accuracy']:.2f} %, {row[key] * unit:.4g} {label}",
         )
@@ -76,14 +68,8 @@ def _panel(rows: Sequence[Row], key: str, label: str, unit: float, limit: int | 
     return {
         "label": label,
         "dots": sorted(dots, key=lambda dot: dot.state == "pick"),
-        "budget": None if bound is None else across(bound),
-        "x_ticks": [(across(tick), f"{tick:g}") for tick in ticks(left, right)],
-        "y_ticks": [(up(tick), f"{tick:g}") for tick in ticks(low, high)],
+        "budget": None if bound is None else box.across(bound),
+        "x_ticks": [(box.across(tick), f"{tick:g}") for tick in ticks(*box.x)],
+        "y_ticks": [(box.up(tick), f"{tick:g}") for tick in ticks(*box.y)],
         "summary": f"Accuracy on val over {label} of {len(rows)} trials",
     }
-
-
-def _span(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    room = 0.06 * (high - low) or 0.05 * (abs(high) or 1.0)
-    return low - room, high + room

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from tinykit.errors import ModelError, TinykitError, collected
+from tinykit.errors import ModelError
 from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
-from tinykit.steps.fitting import check_task, uncompiled
-from tinykit.steps.integers import check_float
+from tinykit.steps.fitting import uncompiled
 from tinykit.steps.keeping import MOST_CLUSTERS
-from tinykit.steps.sparsify import check_names, check_trained
-from tinykit.steps.teaching import TaughtFloatOptions, check_teachers, fit_taught, teacher_models
+from tinykit.steps.sparsify import check_names
+from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, teacher_models
 
 if TYPE_CHECKING:
     import keras
@@ -71,19 +70,7 @@ class Cluster:
             ModelError: model, data and teachers do not suit each other; no layer takes part.
             ConfigError: a pattern of names that fits no layer.
         """
-        check_float(model)
-        check_trained(context)
-        problems: list[str] = []
-        if options.epochs:
-            for check in (check_task, check_teachers):
-                with collected(TinykitError, problems):
-                    check(model, options, context)
-        if not problems:
-            _tables(model, options, context)
-            return
-        with collected(TinykitError, problems):
-            _tables(model, options, context)
-        raise ModelError(problems)
+        check_shrinking(model, options, context, bool(options.epochs), lambda: _tables(model, options, context))
 
     def run(self, model: keras.Model, options: ClusterOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -96,8 +83,7 @@ class Cluster:
         from tinykit.shrink.held import Held
         from tinykit.shrink.kernels import kernels
 
-        default = context.float_model if context.float_model is not None else model
-        teachers = teacher_models(options, context, default) if options.taught and options.epochs else []
+        teachers = teacher_models(options, context, model) if options.taught and options.epochs else []
         zero = bool(context.promising("sparsity"))
         gains, channels = mirrored(model)
         if channels:

@@ -106,8 +106,7 @@ class Decompose:
         layers = {name: {"method": chain.method, "ranks": list(chain.ranks)} for name, chain in chains.items()}
         report: dict[str, Any] = {"before": before, "after": after, "layers": layers}
         if options.epochs:
-            default = context.float_model if context.float_model is not None else model
-            teachers = teacher_models(options, context, default) if options.taught else []
+            teachers = teacher_models(options, context, model) if options.taught else []
             report |= fit_taught(smaller, options, context, teachers)
         return StepResult(uncompiled(smaller), report)
 

@@ -55,6 +55,5 @@ class Distill:
             ModelError: a teacher cannot be read; the loss became NaN.
             Terminated: SIGTERM; goes on after the last finished epoch when run again.
         """
-        default = context.float_model if context.float_model is not None else model
-        report = fit_taught(model, options, context, teacher_models(options, context, default), held_callbacks(model, context))
+        report = fit_taught(model, options, context, teacher_models(options, context, model), held_callbacks(model, context))
         return StepResult(uncompiled(model), {"parameters": model.count_params(), **report})

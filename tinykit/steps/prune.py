@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from tinykit.config.sizes import parse_size
-from tinykit.errors import ModelError, TinykitError, collected
-from tinykit.recipe.registry import step_class
 from tinykit.recipe.step import StepContext, StepResult
 from tinykit.shrink.costs import MEASURES, Measure
 from tinykit.shrink.criteria import Criterion
-from tinykit.steps.fitting import check_task, uncompiled
-from tinykit.steps.integers import check_float
+from tinykit.steps.fitting import uncompiled
 from tinykit.steps.pruning import Pruning
-from tinykit.steps.teaching import TaughtFloatOptions, check_teachers, teacher_models
+from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, teacher_models
 
 if TYPE_CHECKING:
     import keras
@@ -82,6 +79,11 @@ class PruneOptions(TaughtFloatOptions):
         """The targets that are given."""
         return {m: getattr(self, m) for m in MEASURES if getattr(self, m) is not None}
 
+    @property
+    def trains(self) -> bool:
+        """Whether there is any training."""
+        return bool(self.epochs or (self.rounds > 1 and self.round_epochs))
+
 
 class Prune:
     """Removes channels until a budget of multiply-accumulates, flash, RAM or cycles is kept, in rounds with training between them.
@@ -107,23 +109,7 @@ class Prune:
             ConfigError: a pattern of `layers` names no group of channels; cycles without a compiler.
             BudgetError: a target is out of reach even with the fewest channels everywhere.
         """
-        check_float(model)
-        if context.config.config.model.path is None and not any(getattr(step_class(name), "trains", False) for name in context.before()):
-            raise ModelError(
-                f"step {context.label}: the model has random weights, which do not say what matters: put `train` or `distill` before it, "
-                "or give model.path"
-            )
-        problems: list[str] = []
-        if options.epochs or (options.rounds > 1 and options.round_epochs):
-            for check in (check_task, check_teachers):
-                with collected(TinykitError, problems):
-                    check(model, options, context)
-        if not problems:
-            Pruning(model, options, context).check()
-            return
-        with collected(TinykitError, problems):
-            Pruning(model, options, context).check()
-        raise ModelError(problems)
+        check_shrinking(model, options, context, options.trains, lambda: Pruning(model, options, context).check())
 
     def run(self, model: keras.Model, options: PruneOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -136,9 +122,7 @@ class Prune:
         if context.quicktest:
             options = options.model_copy(update={"rounds": 1, "samples": min(options.samples, 64)})
         pruning = Pruning(model, options, context)
-        default = context.float_model if context.float_model is not None else model
-        trains = options.epochs or (options.rounds > 1 and options.round_epochs)
-        teachers = teacher_models(options, context, default) if options.taught and trains else []
+        teachers = teacher_models(options, context, model) if options.taught and options.trains else []
         values: dict[str, Any] = {}
         for number in range(1, options.rounds + 1):
             model = pruning.smaller(model, number)

@@ -72,8 +72,7 @@ class Quantize(IntegerStep):
             ModelError: layers without an exact integer counterpart; the loss became NaN.
             Terminated: SIGTERM; goes on after the last finished epoch when run again.
         """
-        default = context.float_model if context.float_model is not None else model
-        teacher = logits_teacher(options, context, default) if options.distill and options.epochs else None
+        teacher = logits_teacher(options, context, model) if options.distill and options.epochs else None
         prepared = prepare(model, options, context, options.batch_norm)
         quantized = self._in_stages(prepared, options, context, teacher)
         values = self._train(quantized, options, context, teacher) if options.epochs else {}

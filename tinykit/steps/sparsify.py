@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tinykit.config.catalogue import nearest
-from tinykit.errors import ConfigError, ModelError, TinykitError, collected
-from tinykit.recipe.registry import step_class
+from tinykit.errors import ConfigError, ModelError
 from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
-from tinykit.steps.fitting import check_task, uncompiled
-from tinykit.steps.integers import check_float
-from tinykit.steps.teaching import TaughtFloatOptions, check_teachers, fit_taught, teacher_models
+from tinykit.steps.fitting import uncompiled
+from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, teacher_models
 
 if TYPE_CHECKING:
     import keras
@@ -96,19 +94,8 @@ class Sparsify:
             ModelError: model, data and teachers do not suit each other; layers that cannot have the pattern.
             ConfigError: a pattern of names that fits no layer; a sparsity that the layers that take part cannot reach.
         """
-        check_float(model)
-        check_trained(context)
-        problems: list[str] = []
-        if options.epochs or options.rise_epochs:
-            for check in (check_task, check_teachers):
-                with collected(TinykitError, problems):
-                    check(model, options, context)
-        if not problems:
-            plan_of(model, options, context)
-            return
-        with collected(TinykitError, problems):
-            plan_of(model, options, context)
-        raise ModelError(problems)
+        trains = bool(options.epochs or options.rise_epochs)
+        check_shrinking(model, options, context, trains, lambda: plan_of(model, options, context))
 
     def run(self, model: keras.Model, options: SparsifyOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -123,23 +110,13 @@ class Sparsify:
         if context.quicktest:
             options = options.model_copy(update={"rise_epochs": min(options.rise_epochs, 1), "epochs": min(options.epochs, 1)})
         plan = plan_of(model, options, context)
-        default = context.float_model if context.float_model is not None else model
-        teachers = teacher_models(options, context, default) if options.taught and (options.epochs or options.rise_epochs) else []
+        teachers = teacher_models(options, context, model) if options.taught and (options.epochs or options.rise_epochs) else []
         values = _Training(model, plan, options, context, teachers).run()
         found = kernels(model)
         context.log(f"{sparsity(found):.4f} of {sum(kernel.size for kernel in found):,} weights are 0")
         rows = [{"layer": kernel.name, "weights": kernel.size, "sparsity": sparsity([kernel])} for kernel in found]
         report = {"sparsity": sparsity(found), "pattern": options.pattern, "layers": rows}
         return StepResult(uncompiled(model), {**report, **values})
-
-
-def check_trained(context: StepContext) -> None:
-    """Raises ModelError where the step begins with random weights, whose magnitudes say nothing."""
-    if context.config.config.model.path is None and not any(getattr(step_class(name), "trains", False) for name in context.before()):
-        raise ModelError(
-            f"step {context.label}: the model has random weights, which do not say what matters: put `train` or `distill` before it, "
-            "or give model.path"
-        )
 
 
 def plan_of(model: keras.Model, options: SparsifyOptions, context: StepContext) -> Plan:

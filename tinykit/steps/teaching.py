@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tinykit.errors import ConfigError, ModelError, TinykitError, collected
+from tinykit.recipe.registry import step_class
 from tinykit.recipe.step import CHECKPOINT, StepContext
-from tinykit.steps.fitting import fit, rebuilds
+from tinykit.steps.fitting import check_task, fit, rebuilds
 from tinykit.steps.floats import FloatOptions, compile_float, ends_in_softmax
 from tinykit.steps.integers import check_float
 
@@ -162,17 +163,55 @@ def _from_run(folder: Path, context: StepContext) -> keras.Model:
     raise ModelError(f"{folder}: a run directory without a finished float step; name a model file instead")
 
 
-def teacher_models(options: TeacherOptions, context: StepContext, default: keras.Model) -> list[tuple[keras.Model, bool]]:
+def check_shrinking(
+    model: keras.Model, options: TaughtFloatOptions, context: StepContext, trains: bool, plan: Callable[[], object]
+) -> None:
+    """What a step that takes something out of a trained network, and trains what is left, can be told before any step runs.
+
+    Args:
+        trains: the step trains at all.
+        plan: what the step will do; raises where that cannot be done.
+
+    Raises:
+        ModelError: the model is none of floats, or untrained; model, data and teachers do not suit each other.
+        TinykitError: of `plan`, where all else is well.
+    """
+    check_float(model)
+    check_trained(context)
+    problems: list[str] = []
+    if trains:
+        for check in (check_task, check_teachers):
+            with collected(TinykitError, problems):
+                check(model, options, context)
+    if not problems:
+        plan()
+        return
+    with collected(TinykitError, problems):
+        plan()
+    raise ModelError(problems)
+
+
+def check_trained(context: StepContext) -> None:
+    """Raises ModelError where the step begins with random weights, whose magnitudes say nothing."""
+    if context.config.config.model.path is None and not any(getattr(step_class(name), "trains", False) for name in context.before()):
+        raise ModelError(
+            f"step {context.label}: the model has random weights, which do not say what matters: put `train` or `distill` before it, "
+            "or give model.path"
+        )
+
+
+def teacher_models(options: TeacherOptions, context: StepContext, model: keras.Model) -> list[tuple[keras.Model, bool]]:
     """The teachers, those that are trained for the step trained; each with whether its outputs are probabilities.
 
     Args:
-        default: the teacher where the options name none.
+        model: what the step was given: the teacher where the options name none and there was no float model before.
 
     Raises:
         ModelError: see `check_teachers`; the training of a teacher diverged.
         Terminated: SIGTERM; an interrupted training of a teacher goes on where it was.
     """
     if not options.teacher:
+        default = context.float_model if context.float_model is not None else model
         return [(default, ends_in_softmax(default))]
     found = []
     for number, entry in enumerate(options.teacher, 1):
@@ -231,8 +270,8 @@ def _pairs(student: keras.Model, teacher: keras.Model, context: StepContext) -> 
     return shared
 
 
-def logits_teacher(options: TeacherOptions, context: StepContext, default: keras.Model) -> Callable[[Any], Any]:
+def logits_teacher(options: TeacherOptions, context: StepContext, model: keras.Model) -> Callable[[Any], Any]:
     """x -> logits of the teachers as one; see `teacher_models`."""
     from tinykit.shrink.distilled import Teacher
 
-    return Teacher(teacher_models(options, context, default)).logits
+    return Teacher(teacher_models(options, context, model)).logits
