@@ -76,6 +76,30 @@ def test_the_loss_by_hand(student_softmax, teacher_softmax):
     assert float(judged) == pytest.approx(hard, rel=1e-5)
 
 
+def test_mixed_samples_by_hand():
+    own, first = [[1.0, 0, -1], [0, 2, 1]], [[0.5, 1, 0], [2, 0, 0]]
+    trained = Distilled(linear(own, True), True, Teacher([(linear(first, True), True)]), Lesson(0.7, 2.0, mix=0.5))
+    trained.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(), jit_compile=False, run_eagerly=True)
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(64, 2)).astype(np.float32), rng.integers(0, 3, 64)
+    mixing = trained._mixing
+    mixed, others, shares = (np.asarray(part) for part in mixing(x))
+    assert sorted(others) == list(range(64)) and (others != np.arange(64)).mean() > 0.9
+    assert 0 <= shares.min() < 0.05 and 0.45 < shares.max() <= 0.5
+    np.testing.assert_allclose(mixed, (1 - shares[:, None]) * x + shares[:, None] * x[others], rtol=1e-5)
+    mixing.seed_generator.state.assign([0, 0])
+    reported = trained.train_on_batch(x, y)
+    mixing.seed_generator.state.assign([0, 0])
+    mixed, others, shares = (np.asarray(part) for part in mixing(x))
+    given = np.log(softmax(mixed @ np.array(own)))
+    hard = -((1 - shares) * given[np.arange(64), y] + shares * given[np.arange(64), y[others]]).mean()
+    wanted, soft = softmax(mixed @ np.array(first) / 2), softmax(mixed @ np.array(own) / 2)
+    soft = 4 * (wanted * (np.log(wanted) - np.log(soft))).sum(-1).mean()
+    assert float(reported[0] if isinstance(reported, list) else reported) == pytest.approx(0.3 * hard + 0.7 * soft, rel=1e-4)
+    judged = trained.compute_loss(x=x, y=y, y_pred=trained(x), training=False)
+    assert float(judged) == pytest.approx(-np.log(softmax(x @ np.array(own)))[np.arange(64), y].mean(), rel=1e-5), "val is not mixed"
+
+
 def test_attention_and_hints_by_hand():
     teacher, student = network(6, 5, seed=1), network(4, 3, seed=2)
     own, theirs = stage_ends(student), stage_ends(teacher)
@@ -121,7 +145,8 @@ def test_learns_and_leaves_the_teacher_alone(transfer):
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights_with_a_teacher_of_its_own():
-    chosen = {"epochs": 3, "transfer": "hint", "teacher": [{"name": "cnn", "epochs": 2, "options": {"filters": [4, 6]}}, "teacher.keras"]}
+    first = {"name": "cnn", "epochs": 2, "options": {"filters": [4, 6]}}
+    chosen = {"epochs": 3, "transfer": "hint", "mix": 0.5, "teacher": [first, "teacher.keras"]}
     whole = weights(distilled("whole", **chosen)[0])
     for place in ("teacher_1/checkpoint/state.json", "state.json"):
         made, _ = context("part")

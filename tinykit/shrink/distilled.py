@@ -30,6 +30,7 @@ class Lesson:
         transfer: how inner tensors are compared; None: they are not.
         transfer_weight: of that comparison, beside the other two.
         regression: outputs are values to be met, not scores of classes.
+        mix: most share of another sample of the batch in each sample, 0 to 0.5.
     """
 
     share: float
@@ -37,6 +38,7 @@ class Lesson:
     transfer: Transfer | None = None
     transfer_weight: float = 0.0
     regression: bool = False
+    mix: float = 0.0
 
 
 def logits_of(outputs: Any, probabilities: bool) -> Any:
@@ -88,10 +90,33 @@ def stage_ends(model: keras.Model) -> dict[tuple[int, ...], Any]:
     return found
 
 
+class Mixing(keras.layers.Layer):
+    """Samples with a share of another one of their batch, drawn uniformly from 0 to `most` (Zhang et al. 2018, arXiv:1710.09412).
+
+    A teacher that knows its training samples by heart says more about what lies between them, and no sample comes twice
+    (Beyer et al. 2022, arXiv:2106.05237).
+    """
+
+    def __init__(self, most: float) -> None:
+        super().__init__(name="mixing")
+        self._most = most
+        self.seed_generator = keras.random.SeedGenerator(0)  # set anew at each epoch: tinykit.steps.fitting.reseed
+        self.built = True
+
+    def call(self, x: Any) -> tuple[Any, Any, Any]:
+        """(mixed samples, index of each one's other sample, share of it) of a batch [B, ...]."""
+        count = ops.shape(x)[0]
+        others = ops.argsort(keras.random.uniform((count,), seed=self.seed_generator))
+        shares = keras.random.uniform((count,), 0.0, self._most, seed=self.seed_generator)
+        wide = ops.reshape(shares, (-1, *(1 for _ in x.shape[1:])))
+        return (1 - wide) * x + wide * ops.take(x, others, axis=0), others, shares
+
+
 class _Held:
     """What one forward pass leaves for the loss; a plain object, so that Keras does not take tensors for state."""
 
     inner: list[Any]
+    mixed: tuple[Any, Any] | None = None
 
 
 class Distilled(keras.Model):
@@ -126,7 +151,16 @@ class Distilled(keras.Model):
         for layer, (tensor, _) in zip(self.hints, inner):
             layer.build(tensor.shape)
         self._probabilities, self._teacher, self._lesson, self._held = probabilities, teacher, lesson, _Held()
+        self._mixing = Mixing(lesson.mix) if lesson.mix else None
         self.built = True
+
+    def train_step(self, data: Any) -> Any:
+        """One batch; its samples are mixed first where the lesson says so."""
+        if self._mixing is not None:
+            x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+            x, *self._held.mixed = self._mixing(x)
+            data = (x, x if self._lesson.regression else y, weight)
+        return super().train_step(data)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """The student's outputs."""
@@ -136,11 +170,15 @@ class Distilled(keras.Model):
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
         """(1 - share) * loss against the targets + share * T^2 * KL(teacher / T, student / T) + weight * difference of inner tensors; while
-        evaluating the first alone."""
-        hard = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        evaluating the first alone. The target of a mixed sample is that of both, by their shares."""
+        lesson, mixed = self._lesson, self._held.mixed
+        if training and mixed and not lesson.regression:
+            others, shares = mixed
+            hard = super().compute_loss(x, y, y_pred, 1 - shares) + super().compute_loss(x, ops.take(y, others, axis=0), y_pred, shares)
+        else:
+            hard = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         if not training:
             return hard
-        lesson = self._lesson
         logits, inner = self._teacher(x)
         loss = (1 - lesson.share) * hard + lesson.share * self._soft(ops.stop_gradient(logits), y_pred)
         for i, (own, theirs) in enumerate(zip(self._held.inner, inner)):

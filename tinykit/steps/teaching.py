@@ -57,6 +57,12 @@ class TaughtOptions(TeacherOptions):
         "their values behind a learned projection (hint)",
     )
     transfer_weight: float = Field(default=1.0, ge=0, le=1e6, description="of that comparison, beside the rest of the loss")
+    mix: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="most share of another sample in each one while a teacher teaches; 0.5 for long trainings on few samples",
+    )
 
     @property
     def taught(self) -> bool:
@@ -250,7 +256,7 @@ def _taught(
     from tinykit.shrink.distilled import Distilled, Lesson, Teacher
 
     regression = rebuilds(options, context)
-    lesson = Lesson(options.distill, options.temperature, options.transfer, options.transfer_weight, regression)
+    lesson = Lesson(options.distill, options.temperature, options.transfer, options.transfer_weight, regression, options.mix)
     pairs = _pairs(student, teachers[0][0], context) if options.transfer else []
     teacher = Teacher(teachers, [theirs for _, theirs in pairs])
     return Distilled(student, ends_in_softmax(student), teacher, lesson, [(own, int(theirs.shape[-1])) for own, theirs in pairs])
