@@ -132,12 +132,12 @@ NETWORKS = (
         seeds=3,
         given="$TINYKIT_DATA/reference_models/ic_pretrainedResnet.h5",
     ),
-    _from_scratch("words3", "Three spoken words, a DS-CNN of three blocks", 10, 0.001, optimum_50="8600"),
-    _from_scratch("wakewords5", "Five wake words, a DS-CNN of two blocks", 10, 0.001, optimum_50="7800"),
-    _from_scratch("har", "Human activities, a 1-D convolutional network", 10, 0.001, optimum_50="10kB", optimum_35="8400"),
-    _from_scratch("fashion_mnist", "Fashion-MNIST, a small CNN", 7, 0.001, optimum_50="11600", optimum_35="9300"),
+    _from_scratch("words3", "Three spoken words, a DS-CNN of three blocks", 10, 0.001, optimum_50="6800"),
+    _from_scratch("wakewords5", "Five wake words, a DS-CNN of two blocks", 10, 0.001, optimum_50="5600"),
+    _from_scratch("har", "Human activities, a 1-D convolutional network", 10, 0.001, optimum_50="8800", optimum_35="6900"),
+    _from_scratch("fashion_mnist", "Fashion-MNIST, a small CNN", 7, 0.001, optimum_50="9000", optimum_35="7200"),
     _from_scratch(
-        "person", "Persons in 64 x 32 pixels, a small CNN", 10, 0.001, optimum_50="27800", optimum_35="20600", optimum_27="16300"
+        "person", "Persons in 64 x 32 pixels, a small CNN", 10, 0.001, optimum_50="27000", optimum_35="20000", optimum_27="15900"
     ),
 )
 ROWS = {
