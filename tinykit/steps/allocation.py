@@ -132,7 +132,7 @@ class _Choice:
         from tinykit.fit.preview import preview
 
         self.program, self.input_range, self.options, self.context = program, input_range, options, context
-        self.found: Preview = preview(program)
+        self.found: Preview = preview(program, input_range, options.codebook)
         self.network: Network = self.found.network
 
     def make(self) -> Bits:
