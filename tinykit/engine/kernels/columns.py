@@ -6,6 +6,7 @@ left of the runs when they have been read four at a time follows at the end of t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import indent
@@ -25,14 +26,17 @@ _SHORT_RUN = 64  # elements
 _PIXEL = """\
             const int8_t *const source = in + @SOURCE@;
             quad = @WIDEN@(quad, source, depth / 4@SUM@);
+"""
+_PIXEL_REST = """\
             if (depth % 4) {
                 uint32_t rest = 0;
                 for (int32_t k = 0; k < depth % 4; ++k) {
                     rest |= (uint32_t)(uint8_t)source[depth / 4 * 4 + k] << 8 * k;
                 }
-                @WIDEN@(quad, (const int8_t *)&rest, 1@SUM@);
+                @NEXT@@WIDEN@(quad, (const int8_t *)&rest, 1@SUM@);
             }
 """
+_PIXEL_LAST = "            last = source[depth - 1];\n"
 
 # Packed: positions are element numbers, groups of as many as a word has; what is left of a pixel becomes bytes.
 _PACKED_PIXEL = """\
@@ -44,7 +48,8 @@ _PACKED_PIXEL = """\
                 for (int32_t k = 0; k < depth % @GROUP@; ++k, codes >>= @BITS@) {
                     rest[k] = (int8_t)(depth * @BITS@ < 16 ? (uint32_t)@GET@(in, source + k) : codes & @MOST@);
                 }
-                @WIDEN@(quad, rest, (depth % @GROUP@ + 3) / 4@SUM@);
+                @NEXT@@WIDEN@(quad, rest, (depth % @GROUP@ + @UP@) / 4@SUM@);
+                @TAIL@ = rest[depth % @GROUP@ - 1];
             }
 """
 
@@ -79,7 +84,8 @@ _REST_OF_WORD = """\
 """
 _REST_LAST = """\
             if (run % @GROUP@) {
-                @WIDEN@(quad, buffer + rests, (run % @GROUP@ * RUNS + 3) / 4@SUM@);
+                @NEXT@@WIDEN@(quad, buffer + rests, (run % @GROUP@ * RUNS + @UP@) / 4@SUM@);
+                @TAIL@ = buffer[rests + run % @GROUP@ * RUNS - 1];
             }
 """
 
@@ -178,9 +184,15 @@ class Columns:
         rest = taps[:, self.length - self._rest :].ravel()
         return np.concatenate([groups.transpose(0, 2, 1, 3).ravel(), rest, np.full(-len(rest) % 4, -1)]).reshape(-1, 4)
 
+    def last_alone(self, layout: Layout) -> bool:
+        """Whether the last element is in no quad, but in a word with the column's sum."""
+        return layout.single and self.runs * self.length % 4 == 1
+
     def instructions(self, layout: Layout) -> float:
         """About how many a pixel takes."""
-        return layout.instructions * len(self.order) + (2 if self.bits == 8 else 4) * (self._rest * self.runs) + 7 * self.runs + 12
+        quads = layout.quads(len(self.order)) if layout.words else len(self.order)
+        rests = (2 if self.bits == 8 else 4) * (self._rest * self.runs)
+        return layout.instructions * quads + 2 * self.last_alone(layout) + rests + 7 * self.runs + 12
 
     def _places(self, layout: Layout) -> tuple[int, int, int]:
         """Where behind the columns and sums lie what is left of runs, a run's copy, and the end."""
@@ -205,17 +217,21 @@ class Columns:
     def fill(self, layout: Layout, shared: bool) -> str:
         """The text for blocks of that layout.
 
+        Where the last element is alone (`last_alone`) it becomes `last`, and is added to no sum.
+
         Args:
             shared: for a function that layers share, which knows no lengths.
         """
-        summed, tail = bool(layout.sums), "_call" * shared
+        tail, alone = "_call" * shared, self.last_alone(layout)
         gather = layout.gather_name(self.bits)
         values = {
             "WIDEN": layout.name + tail, "SELDOM": f"{layout.name}_call", "GATHER": gather + tail, "GATHER_CALL": f"{gather}_call",
-            "SUM": ", &total" * summed, "ZERO": _REST_ZERO * summed, "GET": f"tk_get{self.bits}", "GROUP": str(self.group),
+            "SUM": ", &total" * layout.summed, "ZERO": _REST_ZERO * layout.summed, "GET": f"tk_get{self.bits}", "GROUP": str(self.group),
             "REST": f"tk_rest{self.bits}", "BITS": str(self.bits), "MOST": str((1 << self.bits) - 1),
+            "NEXT": "quad = " * (layout.words > 0), "UP": "2" if alone else "3", "TAIL": "last",
         }  # fmt: skip
-        return filled(self.text, values)
+        text = self.text.replace(_PIXEL_REST, _PIXEL_LAST) if alone else re.sub(r" *@TAIL@.*\n", "", self.text)
+        return filled(text, values)
 
 
 def _words(count: int) -> int:
@@ -235,7 +251,7 @@ def _pixels(op: ir.Conv2D, x: ir.Tensor, y: ir.Tensor) -> Columns:
     if not dense:
         shape |= {"out_w": y.shape[1], "line": op.stride[0] * x.shape[1] * depth, "step": op.stride[1] * depth}
     name, bits = "pointwise" + "_strided" * (not dense), element_bits(x)
-    text = (_PIXEL if bits == 8 else _PACKED_PIXEL).replace("@SOURCE@", source)
+    text = (_PIXEL + _PIXEL_REST if bits == 8 else _PACKED_PIXEL).replace("@SOURCE@", source)
     return Columns(name + _tag(bits), depth, 1, depth, text, shape, bits=bits)
 
 

@@ -1,5 +1,5 @@
 """Fast convolutions with weights of 8, 4 or 2 bits: pixels are widened into a column buffer block by block, then a routine of `blocks`,
-`nibble_blocks` or `lane_blocks` computes all their channels.
+`nibble_blocks`, `lane_blocks` or `short_blocks` computes all their channels.
 
 A block has read its inputs before it writes, so that it may run in place. Blocks lie along the row-major order of the output's pixels; the
 last may be shorter: its missing pixels are computed from whatever the buffer holds, and stored where another pixel's result replaces them.
@@ -28,6 +28,7 @@ _SHORT_LINE, _LONG_LINE = 4, 8  # quads of a routine without passes: for any lay
 _WORTH = 8  # instructions that a byte of code must save an inference
 _SMALL = 512  # bytes of columns that need no smaller alternative
 _WORDS = "const int32_t *"
+Form = pairs.Bytes | narrow_pairs.Nibbles | narrow_pairs.Lanes | narrow_pairs.ShortLanes
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Layer:
     op: ir.Conv2D
     x: ir.Tensor
     y: ir.Tensor
-    form: pairs.Bytes | narrow_pairs.Nibbles | narrow_pairs.Lanes
+    form: Form
     columns: columns.Columns
 
     @property
@@ -62,9 +63,10 @@ class Layer:
 
 def variants(graph: ir.Graph, op: ir.Conv2D) -> list[Variant]:
     """Blocks of 3 or 4 pixels; of fewer too, where the columns of these are large."""
-    layer = _layer(graph, op)
-    if layer is None:
+    layers = _layers(graph, op)
+    if not layers:
         return []
+    layer = min(layers, key=_price)
     single = access.pixels(graph, op, kernel_of(op), op.stride, op.dilation)
     found = []
     for count in layer.form.counts:
@@ -79,33 +81,43 @@ def variants(graph: ir.Graph, op: ir.Conv2D) -> list[Variant]:
     return found
 
 
-def _layer(graph: ir.Graph, op: ir.Conv2D) -> Layer | None:
-    """The layer, None where the fast kernels do not cover it: a single channel, sums that are not proved."""
+def _layers(graph: ir.Graph, op: ir.Conv2D) -> list[Layer]:
+    """The ways to compute a layer; none where the fast kernels do not cover it: a single channel, sums that are not proved."""
     x, y = graph.tensors[op.inputs[0]], graph.tensors[op.output]
     if op.inputs[0] in graph.constants or not y.size:
-        return None
+        return []
     act_min, act_max, zero = (value - code_base(y) for value in (op.act_min, op.act_max, y.zero_point))
     if not (-128 <= act_min <= act_max <= 127 and -128 <= zero <= 127):
-        return None
+        return []
     source, finish, odd = columns.columns(op, x, y), Finish(act_min, act_max), weight_format(op).odd
     channels = pairs.prove(op, x, y, zeros=not odd)
     if channels is None:
-        return None
+        return []
     base = code_base(x)
-    form: pairs.Bytes | narrow_pairs.Nibbles | narrow_pairs.Lanes | None
+    forms: tuple[Form | None, ...]
     if op.weight_bits == 8:
-        form = pairs.bytes_form(channels, finish)
+        forms = (pairs.bytes_form(channels, finish),)
     elif op.weight_bits == 4:
-        form = narrow_pairs.nibbles(channels, finish)
+        forms = (narrow_pairs.nibbles(channels, finish),)
     else:
         limits = min(x.low, x.zero_point) - base, max(x.high, x.zero_point) - base
-        form = narrow_pairs.lanes(channels, finish, limits, odd, source.order)
-    return None if form is None else Layer(op, x, y, form, source)
+        lanes = channels, finish, limits, odd, source.order
+        forms = (narrow_pairs.lanes(*lanes), narrow_pairs.short_lanes(*lanes) if len(source.order) <= _LONG_LINE else None)
+    return [Layer(op, x, y, form, source) for form in forms if form is not None]
+
+
+def _price(layer: Layer) -> float:
+    """Instructions in its largest blocks, and what code of its own is worth."""
+    count, quads = layer.form.counts[0], len(layer.columns.order)
+    block = _block(layer, count)
+    return _instructions(layer, count) + _WORTH * block.code_bytes * (quads > _SHORT_LINE and not block.stream)
 
 
 def _block(layer: Layer, count: int) -> Frame:
     """The routine for blocks of `count` pixels."""
     quads = len(layer.columns.order)
+    if isinstance(layer.form, narrow_pairs.ShortLanes):
+        return layer.form.line(count, quads)
     line, stream = layer.form.line(count, quads), layer.form.stream(count, quads)
     if line is None or quads > _LONG_LINE:
         return stream
@@ -144,7 +156,11 @@ _LOOP = """\
 _PACK = "        tk_pack@BITS@(out, first * channels, buffer + codes, count * channels);\n"
 _FOURTH = "        block.fourth = count > 3 ? 3 * channels : block.third;\n"
 _TOTAL = "            uint32_t total = 0;\n"
+_LAST = "            int32_t last = 0;\n"
 _SUM = "            tk_store32(buffer + 8 * PIXELS * quads + 4 * (@PLACE@ + p), total * @FACTOR@u);\n"
+_NEGATIVE = "            tk_store16(quad - 8 * PIXELS + 6, -(int32_t)total);\n"
+_NEGATIVE_ALONE = "            tk_store32(quad - 4 * p, (0 - total) << 16);\n"
+_NEGATIVE_WITH_LAST = "            tk_store32(quad - 4 * p, tk_pkhbt((uint32_t)(@DOUBLED@last), 0 - total - (uint32_t)last));\n"
 
 
 def _loop(layer: Layer, layout: Layout, shared: bool) -> str:
@@ -153,6 +169,10 @@ def _loop(layer: Layer, layout: Layout, shared: bool) -> str:
     if layout.sums:
         sums = [(str(i * layout.pixels), str(factor & 0xFFFFFFFF)) for i, factor in enumerate(layout.sums)]
         fill = _TOTAL + fill + "".join(_SUM.replace("@PLACE@", place).replace("@FACTOR@", factor) for place, factor in sums)
+    elif layer.columns.last_alone(layout):
+        fill = _TOTAL + _LAST + fill + _NEGATIVE_WITH_LAST.replace("@DOUBLED@", "2 * " * layout.doubled)
+    elif layout.words:
+        fill = _TOTAL + fill + (_NEGATIVE_ALONE if layout.single else _NEGATIVE)
     packed = is_packed(layer.y)
     values = {
         "PIXELS": str(layout.pixels), "STEP": str(layout.step), "FILL": fill, "FOURTH": _FOURTH * (layout.pixels > 3),
@@ -185,7 +205,9 @@ def _call(layer: Layer, count: int, reverse: bool) -> Call:
         pointers.append((IN, "padding"))
     tag = layer.form.tag + f"_o{layer.y.bits}" * is_packed(layer.y)
     name = f"{source.name}_p{count}{tag}" + ("" if shared else f"_c{source.depth}")
-    support = (*source.support, *("tk_load32",) * bool(layout.sums), *(f"tk_pack{layer.y.bits}",) * is_packed(layer.y))
+    stores = ("tk_store16" if layout.words and not layout.single else "tk_load32",) * layout.summed
+    stores += ("tk_pkhbt",) * source.last_alone(layout)
+    support = (*source.support, *stores, *(f"tk_pack{layer.y.bits}",) * is_packed(layer.y))
     function = Function(name, (*pointers, *integers(values)), body, support)
     return Call(function, {**arguments, **values}, (BLOCK, block.routine(), *_helpers(layout, source.bits, body)))
 

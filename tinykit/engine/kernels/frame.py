@@ -1,8 +1,8 @@
 """What the inner routines of fast convolutions share: all output channels of a few pixels, two channels at a time.
 
-A routine of `blocks`, `nibble_blocks` or `lane_blocks` is straight-line code for short columns, or passes for columns of any length, the
-first of which is entered in its middle. Each turn sums a pair of channels over the columns of its pixels; `finish` makes outputs of the
-sums.
+A routine of `blocks`, `nibble_blocks`, `lane_blocks` or `short_blocks` is straight-line code for short columns, or passes for columns of
+any length, the first of which is entered in its middle. Each turn sums a pair of channels over the columns of its pixels; `finish` makes
+outputs of the sums.
 
 The assembly and its twin in C do the same, word for word; the host's tests run the twin.
 """
@@ -150,14 +150,7 @@ class Frame(Shape, ABC):
         yield "push {r4-r11, lr}"
         yield from self._enter()
         yield from self._begin()
-        yield self._step(first=True)
-        if self.stream:
-            yield f"ldr pc, [sp, #{self._at('entry')}]"
-            yield ".balign 4"
-            yield "1:"
-        yield f".rept {self.steps if self.stream else self.steps - 1}"
-        yield self._step()
-        yield ".endr"
+        yield from self._columns()
         yield from self._pass_end()
         if self.stream:
             yield f"ldr r12, [sp, #{self._at('end')}]; cmp r0, r12; bne 1b"
@@ -180,6 +173,17 @@ class Frame(Shape, ABC):
     def _begin(self) -> Iterator[str]:
         """The label 0, a pair's initial sums, the inputs to r0."""
 
+    def _columns(self) -> Iterator[str]:
+        """All steps but for the jump back to the passes."""
+        yield self._step(first=True)
+        if self.stream:
+            yield f"ldr pc, [sp, #{self._at('entry')}]"
+            yield ".balign 4"
+            yield "1:"
+        yield f".rept {self.steps if self.stream else self.steps - 1}"
+        yield self._step()
+        yield ".endr"
+
     @abstractmethod
     def _step(self, first: bool = False) -> str:
         """`QUADS` quads of all pixels; the first of a pair starts from the initial sums."""
@@ -197,9 +201,13 @@ class Frame(Shape, ABC):
     def _sums(self) -> Iterator[str]:
         """What the steps leave to sums, twice or times the powers of the line; r1 at the multipliers."""
 
+    def _load(self, registers: str) -> str:
+        """What reads a pair's parameters, where `_sums` has not."""
+        return f"ldm r1!, {{{registers}}}; "
+
     def _on_line(self, a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
         first, second = self.MULTIPLIERS
-        yield f"ldm r1!, {{{first}, {second}, r11, r12}}; asrs lr, r12, #1"
+        yield f"{self._load(f'{first}, {second}, r11, r12')}asrs lr, r12, #1"
         for r in a:
             yield self.finish.on_line(r, first, "r11")
         for r in b:
@@ -207,7 +215,7 @@ class Frame(Shape, ABC):
 
     def _twice(self, a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
         free = self.MULTIPLIERS[1]
-        yield f"ldm r1!, {{{free}, r11, r12}}; asr r0, r12, #16; lsl r0, r0, r12"
+        yield f"{self._load(f'{free}, r11, r12')}asr r0, r12, #16; lsl r0, r0, r12"
         for r in a:
             yield self.finish.twice(r, free, "r12", "r0")
         yield f"ubfx {free}, r12, #8, #5; asrs r0, r12, #16; lsl r0, r0, {free}"

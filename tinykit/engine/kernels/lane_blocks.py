@@ -20,16 +20,57 @@ from tinykit.engine.kernels.finish import LINE, TWICE
 from tinykit.engine.kernels.frame import Frame
 from tinykit.engine.kernels.widen import Layout
 
-_INPUTS = ("r2", "r3", "r9", "r10")
-_SUMS = ("r4", "r5", "r6", "r7")
+INPUTS = ("r2", "r3", "r9", "r10")
+SUMS = ("r4", "r5", "r6", "r7")
+"""Registers of up to four pixels."""
 LOW = 14
 """Bits of a lane's lower channel."""
 POWER = 10
 """Sums on a line come times 2^10, others twice; those of b that lie in their lanes to the end times 2^14."""
 
 
+class LaneFrame(Frame):
+    """What routines of such lanes share: r2 r3 r9 r10 input, r4.. sums, r8 mask, r11 weights, r12 lr lanes."""
+
+    QUADS = 2
+    PLACES = {"out": 8, "x": 16, "end": 24, "entry": 28, "bytes": 32}
+    MULTIPLIERS = ("r0", "r8")
+    STRIDES = ("r0", "r8", "lr")
+
+    # On the stack: second, third, out, fourth, x, mask, x_end, entry.
+
+    def _enter(self) -> Iterator[str]:
+        yield "ldm r0, {r2-r9}"
+        if self.stream:
+            yield "adr r10, 1f; add r7, r7, r10; orr r7, r7, #1"
+        yield "mov r1, r8; mov r8, r7; mov r7, r6; movw r6, #0xc003; movt r6, #0xc003"
+        yield "push {r5-r8}"
+        yield "mov r5, r9; push {r2-r5}"
+
+    def _step(self, first: bool = False, words: int = 4) -> str:
+        """The taps of a word in flash: so many words of lanes, two a quad, of an odd number the last of each pixel side by side. The first
+        sums of a pair start from the initial one, which lies where the last pixel's replaces it."""
+        parts = ["ldr r11, [r1], #4"]
+        for quad in range(0, words, 2):
+            lanes = ("r12", "lr")[: words - quad]
+            parts += [f"and {to}, r8, r11{f', ror #{4 * (quad + i)}' * (quad + i > 0)}" for i, to in enumerate(lanes)]
+            at_once = 4 // len(lanes)
+            for p, to in enumerate(SUMS[: self.pixels]):
+                if p % at_once == 0:
+                    parts.append(_inputs(min(self.pixels, at_once) * len(lanes)))
+                inputs = INPUTS[p % at_once * len(lanes) :]
+                start = SUMS[self.pixels - 1] if first and quad == 0 else to
+                parts += [f"smlad {to}, {lane}, {x}, {to if i else start}" for i, (lane, x) in enumerate(zip(lanes, inputs))]
+        return "; ".join(parts)
+
+
+def _inputs(words: int) -> str:
+    """Reads 1, 2 or 4 words of inputs."""
+    return {1: "ldr r2, [r0], #4", 2: "ldrd r2, r3, [r0], #8", 4: "ldm r0!, {r2, r3, r9, r10}"}[words]
+
+
 @dataclass(frozen=True)
-class LaneBlock(Frame):
+class LaneBlock(LaneFrame):
     """A routine's shape.
 
     Attributes:
@@ -48,11 +89,7 @@ class LaneBlock(Frame):
     signed: bool
     offset: int
 
-    QUADS = 2
     KIND = "lanes_"
-    PLACES = {"out": 8, "x": 16, "end": 24, "entry": 28, "bytes": 32}
-    MULTIPLIERS = ("r0", "r8")
-    STRIDES = ("r0", "r8", "lr")
 
     @property
     def power(self) -> int:
@@ -89,57 +126,38 @@ class LaneBlock(Frame):
         taken += (1 + self.split) * (self.based and not self.wide)
         return 3 + self.frame_instructions(steps) + taken + self.pixels * (1 + each) + self.finish_instructions
 
-    # r2 r3 r9 r10 input, r4.. sums, r8 mask, r11 weights, r12 lr lanes.
-    # On the stack: what has been taken out of A', of B; then second, third, out, fourth, x, mask, x_end, entry.
+    # On the stack below all else: what has been taken out of A', of B.
 
     @property
     def _registers(self) -> tuple[Sequence[str], Sequence[str]]:
-        a, b = _INPUTS[: self.pixels], _SUMS[: self.pixels]
+        a, b = INPUTS[: self.pixels], SUMS[: self.pixels]
         return (b, a) if self.wide else (a, b)
 
     def _enter(self) -> Iterator[str]:
-        yield "ldm r0, {r2-r9}"
-        if self.stream:
-            yield "adr r10, 1f; add r7, r7, r10; orr r7, r7, #1"
-        yield "mov r1, r8; mov r8, r7; mov r7, r6; movw r6, #0xc003; movt r6, #0xc003"
-        yield "push {r5-r8}"
-        yield "mov r5, r9; push {r2-r5}"
+        yield from super()._enter()
         if self.split:
             yield f"sub sp, sp, #{self._below}"
 
     def _begin(self) -> Iterator[str]:
-        x = _INPUTS[: self.pixels]
-        yield f"0: ldr {_SUMS[self.pixels - 1]}, [r1], #4"
+        x = INPUTS[: self.pixels]
+        yield f"0: ldr {SUMS[self.pixels - 1]}, [r1], #4"
         if self.split:
             yield f"ldr r0, [sp, #{self._at('end')}]; {_multiple('ldm', 'r0', x, True)}; {_multiple('stm', 'sp', x)}"
             if self.wide:
                 yield f"{_multiple('ldm', 'r0', x)}; add r12, sp, #{4 * self.pixels}; {_multiple('stm', 'r12', x)}"
         yield f"ldrd r0, r8, [sp, #{self._at('x')}]"
 
-    def _step(self, first: bool = False) -> str:
-        """Eight elements. The first sums of a pair start from the initial one, which lies where the last pixel's replaces it."""
-        parts = ["ldr r11, [r1], #4"]
-        for quad in range(2):
-            parts += [f"and {to}, r8, r11{f', ror #{turn}' if turn else ''}" for to, turn in (("r12", 8 * quad), ("lr", 8 * quad + 4))]
-            for p, to in enumerate(_SUMS[: self.pixels]):
-                if p % 2 == 0:
-                    parts.append("ldrd r2, r3, [r0], #8" if self.pixels == 1 else "ldm r0!, {r2, r3, r9, r10}")
-                low, high = _INPUTS[p % 2 * 2 :][:2]
-                start = _SUMS[self.pixels - 1] if first and quad == 0 else to
-                parts += [f"smlad {to}, r12, {low}, {start}", f"smlad {to}, lr, {high}, {to}"]
-        return "; ".join(parts)
-
     def _lower(self) -> Iterator[str]:
         """A' taken out of the sums and added to the inputs' registers; what is left is 2^14 B."""
         extract = "sbfx" if self.signed else "ubfx"
-        for to, s in zip(_INPUTS, _SUMS[: self.pixels]):
+        for to, s in zip(INPUTS, SUMS[: self.pixels]):
             yield f"{extract} r12, {s}, #0, #{LOW}; sub {s}, {s}, r12; add {to}, {to}, r12, lsl #{1 + self.odd}"
 
     def _pass_end(self) -> Iterator[str]:
         """A' to the stack, and B where it is `wide`."""
         if not self.split:
             return
-        x, s = _INPUTS[: self.pixels], _SUMS[: self.pixels]
+        x, s = INPUTS[: self.pixels], SUMS[: self.pixels]
         yield _multiple("ldm", "sp", x)
         yield from self._lower()
         yield _multiple("stm", "sp", x)

@@ -1,4 +1,5 @@
-"""Channels in pairs whose weights have 4 or 2 bits, as the routines of `nibble_blocks` and `lane_blocks` read them, and their proofs."""
+"""Channels in pairs whose weights have 4 or 2 bits, as the routines of `nibble_blocks`, `lane_blocks` and `short_blocks` read them, and the
+proofs."""
 
 from __future__ import annotations
 
@@ -6,15 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinykit.engine.kernels import lane_blocks, nibble_blocks
+from tinykit.engine.kernels import lane_blocks, nibble_blocks, short_blocks
 from tinykit.engine.kernels.finish import Finish
 from tinykit.engine.kernels.frame import STREAM
 from tinykit.engine.kernels.lane_blocks import LOW, LaneBlock
 from tinykit.engine.kernels.nibble_blocks import NibbleBlock
 from tinykit.engine.kernels.pairs import Channels, Line, table
+from tinykit.engine.kernels.short_blocks import ShortBlock
 
 _DOUBLED = 1 << 30  # sums below it may be doubled
 _HIGH = 1 << 31 - LOW  # what is above the lower channel's bits holds sums below it
+_SPREAD = 1 << LOW  # the lower channel's bits hold what is below it
+_LANE = 1 << 15  # a lane holds what is below it
 _USUAL = 8  # shift of lines, which layers share
 _PASSES = (8, 6, 4, 2, 1)  # steps of a pass after which A' is taken out; the longest that is proved
 
@@ -90,8 +94,7 @@ class Lanes:
 
     @property
     def _offset(self) -> int:
-        """What makes the first channels' fields unsigned: the least that does."""
-        return 2 if self.odd else max(0, -int(self.channels.weights.min()))
+        return _offset(self.channels, self.odd)
 
     @property
     def _signs(self) -> np.ndarray:
@@ -103,9 +106,7 @@ class Lanes:
     def _fields(self) -> tuple[np.ndarray, np.ndarray]:
         """int64 [pairs, quads, 4]: unsigned fields of the first channels, signed ones of the second; none where there is no tap."""
         first, second = self.channels.ordered(self.order)
-        a, b = ((w - self.odd) >> self.odd for w in (first * self._signs[:, None, None], second))
-        tap = self.order >= 0
-        return np.where(tap, a + self._offset, 0), np.where(tap, b, 0)
+        return _fields(first * self._signs[:, None, None], second, self.order >= 0, self._offset, self.odd)
 
     def _fits(self, starts: np.ndarray) -> bool:
         """Whether A' stays within its bits from each of these quads to the next."""
@@ -156,16 +157,38 @@ class Lanes:
         """int32 words, pair by pair: the initial sum, 8 taps a word, the first bias, the second where B is taken out, the first channel's
         sign; the biases and the sign times what their sums are, and are to be."""
         channels, (first, second) = self.channels, self.channels.sides
-        a, b = (field.reshape(len(first), -1, 2, 4) for field in self._fields)
-        lanes = (a | b << LOW) & 0xFFFF
-        halves = [lanes[..., i] | lanes[..., i + 2] << 16 for i in range(2)]  # of each quad
-        weights = np.sum([_turned(halves[i % 2][..., i // 2], 4 * i) for i in range(4)], axis=0)
+        a, b = (_in_words(field) for field in self._fields)
+        weights = _in_flash(a, b)
         power = 1 if self.on_line is None else lane_blocks.POWER
         bias, sign = channels.bias << power, self._signs << power - 1
         rest = sign, *channels.parameters(self.on_line)
         if self.based:
             return table([np.zeros_like(first), *weights.T, bias[first], bias[second], *rest])
         return table([channels.bias[second] << LOW, *weights.T, bias[first], *rest])
+
+
+def _offset(channels: Channels, odd: bool) -> int:
+    """What makes the first channels' fields unsigned: the least that does."""
+    return 2 if odd else max(0, -int(channels.weights.min()))
+
+
+def _fields(first: np.ndarray, second: np.ndarray, tap: np.ndarray, offset: int, odd: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Unsigned fields of weights of a first channel, signed ones of a second, of shape [pairs, ...]; 0 where there is no `tap` [...]."""
+    a, b = ((weights - odd) >> odd for weights in (first, second))
+    return np.where(tap, a + offset, 0), np.where(tap, b, 0)
+
+
+def _in_words(quads: np.ndarray) -> np.ndarray:
+    """[..., quads, 4] as words of two lanes [..., 2 quads, 2]: elements 0 and 2 of a quad, 1 and 3."""
+    return np.swapaxes(quads.reshape(*quads.shape[:-1], 2, 2), -1, -2).reshape(*quads.shape[:-2], -1, 2)
+
+
+def _in_flash(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """int64 [pairs, words / 4]: eight taps a word, from fields [pairs, words, 2] of both channels."""
+    lanes = (a | b << LOW) & 0xFFFF
+    words = lanes[..., 0] | lanes[..., 1] << 16
+    words = np.pad(words, ((0, 0), (0, -words.shape[1] % 4)))
+    return np.sum([_turned(words[:, i::4], 4 * i) for i in range(4)], axis=0)
 
 
 def _turned(words: np.ndarray, bits: int) -> np.ndarray:
@@ -181,6 +204,80 @@ def lanes(channels: Channels, finish: Finish, limits: tuple[int, int], odd: bool
     even = np.concatenate([order, np.full((len(order) % 2, 4), -1)])
     twice = Lanes(channels, *limits, odd, even, finish)
     found = channels.line((lane_blocks.POWER, lane_blocks.POWER if twice.based else LOW), _USUAL)
+    if found is None:
+        return twice if channels.twice else None
+    return replace(twice, finish=replace(finish, line=found.shift), on_line=found)
+
+
+_SUM = -2  # of a column, in the place of a tap's number
+
+
+@dataclass(frozen=True)
+class ShortLanes:
+    """Weights of 2 bits for columns that end in the negative of their sum.
+
+    Attributes:
+        odd: weights are 2 c + 1.
+        order: [quads, 4] which tap each element of the column is, -1 for none, which come last.
+        finish, on_line: how sums become outputs.
+    """
+
+    channels: Channels
+    odd: bool
+    order: np.ndarray
+    finish: Finish
+    on_line: Line | None = None
+
+    counts = (4, 2, 1)
+    tag = "_w2s"
+
+    @property
+    def full(self) -> bool:
+        """Whether the first channels' sums, less the least, take all of their bits."""
+        spread = self.channels.largest - self.channels.least
+        return self.on_line is None and bool((spread[self.channels.sides[0]] >= short_blocks.SPARE).any())
+
+    @property
+    def _places(self) -> np.ndarray:
+        """[words, 2]: which tap each lane is, -1 for none, `_SUM`: the column's sum."""
+        taps = int((self.order >= 0).sum())
+        quads = np.concatenate([self.order, np.full((1, 4), -1)])
+        places = _in_words(quads)[: taps // 2 + 1].copy()
+        places[-1, 1] = _SUM
+        return places
+
+    def line(self, pixels: int, quads: int) -> ShortBlock:
+        """The routine."""
+        return ShortBlock(pixels, len(self._places), False, self.finish, self.full, self.odd)
+
+    def layout(self, words: int) -> None:
+        """Weights of fewer than 8 bits have been packed; nothing is known of bytes."""
+
+    def pack(self, order: np.ndarray) -> np.ndarray:
+        """int32 words, pair by pair: the initial sum, 8 taps a word, what makes outputs, and with it the first channel's least sum, times
+        what it is to be."""
+        channels, (first, second), places = self.channels, self.channels.sides, self._places
+        offset = _offset(channels, self.odd)
+        a, b = _fields(*channels.ordered(np.maximum(places, -1)), places >= 0, offset, self.odd)
+        a, b = np.where(places == _SUM, offset + self.odd, a), np.where(places == _SUM, -int(self.odd), b)
+        least = channels.least[first]
+        initial = channels.bias[first] - least + (channels.bias[second] << LOW)
+        parameters = channels.parameters(self.on_line)
+        rest = (2 * least, *parameters) if self.on_line is None else (*parameters, least << short_blocks.POWERS[0])
+        return table([initial, *_in_flash(a, b).T, *rest])
+
+
+def short_lanes(channels: Channels, finish: Finish, limits: tuple[int, int], odd: bool, order: np.ndarray) -> ShortLanes | None:
+    """The same for short columns; None where a sum needs more than its bits, or what makes the outputs is not proved."""
+    if not (channels.size < _DOUBLED).all():
+        return None
+    first, second = channels.sides
+    spread = (channels.largest - channels.least)[first]
+    column = int((order >= 0).sum()) * max(-limits[0], limits[1])
+    if (spread >= _SPREAD).any() or (channels.size[second] >= _HIGH).any() or column >= _LANE:
+        return None
+    twice = ShortLanes(channels, odd, order, finish)
+    found = channels.line(short_blocks.POWERS, _USUAL)
     if found is None:
         return twice if channels.twice else None
     return replace(twice, finish=replace(finish, line=found.shift), on_line=found)

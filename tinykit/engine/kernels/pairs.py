@@ -42,7 +42,7 @@ class Channels:
         bias: with the input's zero point folded in, int64 modulo 2^32.
         multiplier: 2^30..2^31 - 1.
         shift: to the right, less one, 0..30.
-        size: largest |accumulator|.
+        least, largest: accumulator, for all inputs.
         zero: the output's zero point.
         twice: rounding twice, by multiplier and shift, is exact.
         steps: of the outputs, in terms of stored integers; None: there can be no line.
@@ -55,13 +55,19 @@ class Channels:
     bias: np.ndarray
     multiplier: np.ndarray
     shift: np.ndarray
-    size: np.ndarray
+    least: np.ndarray
+    largest: np.ndarray
     zero: int
     twice: bool
     steps: line.Steps | None
     base: int
     pixels: int
     narrower: int
+
+    @property
+    def size(self) -> np.ndarray:
+        """Largest |accumulator|."""
+        return np.maximum(np.abs(self.least), np.abs(self.largest))
 
     @property
     def sides(self) -> tuple[np.ndarray, np.ndarray]:
@@ -152,24 +158,25 @@ def prove(op: ir.Weighted, x: ir.Tensor, y: ir.Tensor, zeros: bool = True) -> Ch
     weights = op.weights.reshape(out, -1).astype(np.int64)
     bias = op.bias.astype(np.int64) - (x.zero_point - code_base(x)) * weights.sum(axis=1)
     steps, pixels, narrower = line.steps(op, x, y), y.size // y.channels, x.bits - y.bits
-    size = np.maximum(np.abs(least), np.abs(largest))
     covered = op.rounding == ir.Rounding.DOUBLE and int(op.shift.max()) <= 0 and int(op.shift.min()) >= -31
     if not covered:
-        return None if steps is None else Channels(weights, bias, multiplier, shift, size, zero, False, steps, base, pixels, narrower)
+        common = zero, False, steps, base, pixels, narrower
+        return None if steps is None else Channels(weights, bias, multiplier, shift, least, largest, *common)
     ends = [
         np.clip(multiply_by_quantized_multiplier(v, multiplier, shift) + zero, op.act_min - base, op.act_max - base)
         for v in (least, largest)
     ]
     constant = (ends[0] == ends[1]) & zeros
-    scaled = (size * multiplier >> 31) + 2
+    scaled = (np.maximum(np.abs(least), np.abs(largest)) * multiplier >> 31) + 2
     rounding = np.abs(2 * zero + 1) << np.clip(-shift - 1, 0, 30)
     fits = (multiplier >= _HALF) & (shift <= -1) & (scaled + rounding < _WRAPS)
     # twice half of a value, multiplied by a half of 2^31: 2 (v - zero), which the last shift halves
     bias = np.where(constant, 4 * (ends[0] - zero), bias)
     weights = np.where(constant[:, None], 0, weights)
-    size = np.where(constant, np.abs(bias), size)
+    least, largest = (np.where(constant, bias, end) for end in (least, largest))
     multiplier, right = np.where(constant, _HALF, multiplier), np.where(constant, 0, -shift - 1)
-    return Channels(weights, bias, multiplier, right, size, zero, bool((fits | constant).all()), steps, base, pixels, narrower)
+    twice = bool((fits | constant).all())
+    return Channels(weights, bias, multiplier, right, least, largest, zero, twice, steps, base, pixels, narrower)
 
 
 def pair_channels(count: int) -> list[tuple[int, int]]:

@@ -54,8 +54,8 @@ TK_INLINE int8_t *@NAME@(int8_t *quad, const int8_t *packed, int32_t first, int3
         }
         for (int32_t i = 0; i < @GROUP@ / 4; ++i, word >>= 2 * @BITS@, quad += @STEP@) {
             const uint32_t a = word & @MASK@, b = word >> @BITS@ & @MASK@;
-            tk_store32(quad, a);
-            tk_store32(quad + @HALF@, b);
+            tk_store32(quad, @A@);
+            tk_store32(quad + @HALF@, @B@);
 @ADD@        }
     }
     return quad;
@@ -80,17 +80,31 @@ class Layout:
         halves: the first halves of all pixels' quads, then the second ones; else quad by quad.
         even: there is an even number of quads, the last of which may hold anything.
         sums: behind the columns lies, for each of these factors, the sum of each pixel's column times it.
+        words: of a column that ends in the negative of its sum, the last of an odd number beside those of the other pixels; 0: it has none.
+        doubled: elements come twice; not their sum.
     """
 
     pixels: int
     halves: bool = False
     even: bool = False
     sums: tuple[int, ...] = ()
+    words: int = 0
+    doubled: bool = False
+
+    @property
+    def summed(self) -> bool:
+        """Whether the elements of a column are added up."""
+        return bool(self.sums) or self.words > 0
+
+    @property
+    def single(self) -> bool:
+        """Whether the last word lies beside those of the other pixels."""
+        return self.words % 2 == 1
 
     @property
     def name(self) -> str:
         """Of the helper that widens."""
-        return f"tk_widen{self.pixels}{'h' * self.halves}{'s' * bool(self.sums)}"
+        return f"tk_widen{self.pixels}{'h' * self.halves}{'s' * self.summed}{'d' * self.doubled}"
 
     @property
     def step(self) -> int:
@@ -100,31 +114,36 @@ class Layout:
     @property
     def instructions(self) -> float:
         """That a quad takes."""
-        return 4.4 + self.halves + 2 * bool(self.sums)
+        return 4.4 + self.halves + 2 * self.summed + 2 * self.doubled
 
     def quads(self, count: int) -> int:
-        """Of a column of `count` quads."""
-        return count + count % 2 * self.even
+        """Of a column of `count` quads: those that lie as such in the buffer."""
+        return self.words // 2 if self.words else count + count % 2 * self.even
 
     def bytes(self, count: int) -> int:
         """Of the columns of `count` quads, and of the sums."""
-        return self.pixels * (8 * self.quads(count) + 4 * len(self.sums))
+        return self.pixels * (8 * self.quads(count) + 4 * self.single + 4 * len(self.sums))
 
     def widen(self) -> Routine:
         """The helper that widens."""
         step, half = 8 * self.pixels, 4 * self.pixels
         store = f"str %3, [%0], #{half}\\n str %2, [%0], #{half}" if self.halves else f"strd %3, %2, [%0], #{step}"
-        ones = r"\n smlad %4, %3, %5, %4\n smlad %4, %2, %5, %4" if self.sums else ""
+        ones = r"\n smlad %4, %3, %5, %4\n smlad %4, %2, %5, %4" * self.summed + r"\n sadd16 %3, %3, %3\n sadd16 %2, %2, %2" * self.doubled
         line = f'            "ldr %2, [%1], #4\\n sxtb16 %3, %2\\n sxtb16 %2, %2, ror #8{ones}\\n {store}\\n"\n'
-        twin = f"        tk_store32(quad, words[0]);\n        tk_store32(quad + {half}, words[1]);\n"
+        first, second = ("tk_sadd16(words[0], words[0])", "tk_sadd16(words[1], words[1])") if self.doubled else ("words[0]", "words[1]")
+        apart = half if self.halves else 4
+        twin = f"        tk_store32(quad, {first});\n        tk_store32(quad + {apart}, {second});\n"
+        if not (self.halves or self.doubled):
+            twin = "        memcpy(quad, words, 8);\n"
         added = "        *total = tk_smlad(words[1], 0x10001, tk_smlad(words[0], 0x10001, *total));\n"
-        says = f"a pixel's quads {step} bytes apart"
+        says = f"a pixel's quads {step} bytes apart" + f", its halves {half}" * self.halves
+        says += "; their sum is added to total" * self.summed + ", they are doubled" * self.doubled
         values = {
             "FOUR": 4 * line, "ONE": line, "NAME": self.name, "STEP": str(step),
-            "SAYS": says + f", its halves {half}" * self.halves + "; their sum is added to total" * bool(self.sums),
-            "STORE": (twin if self.halves else "        memcpy(quad, words, 8);\n") + added * bool(self.sums), **self._summed(),
+            "SAYS": says,
+            "STORE": twin + added * self.summed, **self._summed(),
         }  # fmt: skip
-        helpers = ("tk_dsp", "tk_load32", "tk_sxtb16", "tk_sxtb16_ror8", *(("tk_smlad",) if self.sums else ()))
+        helpers = ("tk_dsp", "tk_load32", "tk_sxtb16", "tk_sxtb16_ror8", *("tk_smlad",) * self.summed, *("tk_sadd16",) * self.doubled)
         return Routine(self.name, filled(_WIDEN, values), helpers)
 
     def widen_call(self) -> Routine:
@@ -141,9 +160,10 @@ class Layout:
         values = {
             "NAME": self.gather_name(bits), "BITS": str(bits), "GROUP": str(32 // bits), "EACH": str(8 // bits), "MASK": mask,
             "STEP": str(8 * self.pixels), "HALF": str(4 * self.pixels if self.halves else 4),
-            "ADD": "            *total = tk_smlad(b, 0x10001, tk_smlad(a, 0x10001, *total));\n" * bool(self.sums), **self._summed(),
+            "ADD": "            *total = tk_smlad(b, 0x10001, tk_smlad(a, 0x10001, *total));\n" * self.summed, **self._summed(),
+            "A": "2 * a" if self.doubled else "a", "B": "2 * b" if self.doubled else "b",
         }  # fmt: skip
-        return Routine(self.gather_name(bits), filled(_GATHER, values), ("tk_load32", *(("tk_smlad",) if self.sums else ())))
+        return Routine(self.gather_name(bits), filled(_GATHER, values), ("tk_load32", *("tk_smlad",) * self.summed))
 
     def gather_call(self, bits: int) -> Routine:
         """The helper as a function that is not copied into its callers."""
@@ -152,7 +172,7 @@ class Layout:
 
     def _summed(self) -> dict[str, str]:
         """What a helper has besides where it adds up."""
-        if not self.sums:
+        if not self.summed:
             return dict.fromkeys(("TOTAL_P", "TOTAL_A", "SUM_V", "SUM_O", "SUM_I", "SUM_S"), "")
         return {
             "TOTAL_P": ", uint32_t *total", "TOTAL_A": ", total", "SUM_V": ", sum = *total", "SUM_O": ', "+r"(sum)',
