@@ -56,7 +56,7 @@ def recount(space: Space, architecture: Architecture, bits: int) -> dict[str, in
         nonlocal macs, flash
         assert weights * bits % 8 == 0
         macs += positions * weights
-        flash += weights * bits // 8 + 4 * out
+        flash += weights * bits // 8 + (4 + 4 + 4) * out  # bias, multiplier, shift
 
     for s in architecture.stages:
         kernel = (s.kernel, s.kernel) if isinstance(s.kernel, int) else s.kernel

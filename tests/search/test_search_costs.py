@@ -40,8 +40,8 @@ def test_the_built_network_costs_what_was_counted(name):
         bits = (8, 8, 4)[number]
         architecture = space.architecture(indices)
         graph = twin(build_model("staged", space.input_shape, space.classes, architecture.options()), bits)
-        sizes = [graph_costs.op_weight_bytes(op) for op in graph.ops]
-        flash = sum(size.weights + size.biases for size in sizes)
+        rows = [row for row in graph_costs.layer_rows(graph) if row.weight_bits]
+        flash = sum(row.weight_bytes + row.bias_bytes + row.quant_bytes for row in rows)
         counted = CostModel(space, bits)(space.one_hot(indices)).as_dict()
         assert counted == {"macs": graph_costs.total_macs(graph), "flash": flash, "ram": graph_costs.peak(graph).total}
         named = {node.name for node in CostModel(space).nodes if node.kind in ("conv", "depthwise", "dense")}

@@ -18,6 +18,9 @@ _ALIGNMENT = 16  # of a buffer in TFLM's arena (MicroArenaBufferAlignment)
 _PERSISTENT_BASE, _PERSISTENT_OP, _PERSISTENT_TENSOR, _PERSISTENT_CHANNEL = -136, 132, 12, 8
 _PERSISTENT_ERROR = 116
 
+CHANNEL_TABLE_BYTES = 8
+"""Of requantisation, an output channel: int32 multiplier and int32 shift."""
+
 
 @dataclass(frozen=True)
 class WeightBytes:
@@ -196,7 +199,7 @@ def _nbytes(tensor: ir.Tensor) -> int:
 
 def _quant_bytes(graph: ir.Graph, op: ir.Op) -> int:
     if isinstance(op, ir.Weighted):
-        return 8 * op.bias.size
+        return CHANNEL_TABLE_BYTES * op.bias.size
     return 1 << min(_bits(graph.tensors[op.inputs[0]]), 8) if isinstance(op, ir.Table) else 0
 
 

@@ -1,4 +1,4 @@
-"""What an architecture costs, counted layer by layer: multiply-accumulates, bytes of weights, bytes of activations alive.
+"""What an architecture costs, counted layer by layer: multiply-accumulates, bytes of constants, bytes of activations alive.
 
 Written once, for numbers and for tensors: every cost is a sum of products of index vectors with what their choices stand for, or a maximum
 of such sums. With one-hot vectors it is exact (`tinykit.graph.costs` counts the same of the built network); with probabilities it is what a
@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from tinykit.graph.costs import CHANNEL_TABLE_BYTES
 from tinykit.search.space import Space
+
+_CHANNEL_BYTES = 4.0 + CHANNEL_TABLE_BYTES
+"""Of a layer with weights, an output channel: its int32 bias and what requantises it. Beside the weights this is what grows with a network
+on the board (benchmarks/search_proxy.md)."""
 
 Vectors = Mapping[str, Any]
 """Decision -> index vector [choices]."""
@@ -115,7 +120,8 @@ def _block(block: str, number: int, index: int, repeat: int, x: Tensor, after: T
 
 @dataclass(frozen=True)
 class Cost:
-    """Attributes: macs: of one inference; flash: bytes of packed weights and int32 biases; ram: most bytes of activations alive at once."""
+    """Attributes: macs: of one inference; flash: bytes of packed weights, int32 biases, multipliers and shifts; ram: most bytes of
+    activations alive at once."""
 
     macs: Any
     flash: Any
@@ -148,7 +154,7 @@ class CostModel:
             weights = self._weights(node, vectors)
             if weights is not None:
                 macs = macs + there * weights * node.output.positions
-                flash = flash + there * (weights * (self.weight_bits / 8) + 4.0 * self._width(node.output.width, vectors))
+                flash = flash + there * (weights * (self.weight_bits / 8) + _CHANNEL_BYTES * self._width(node.output.width, vectors))
             live.append(there * sum(self._bytes(tensor, vectors) for tensor in (*node.inputs, node.output, *node.alive)))
         return Cost(macs, flash, self.backend.most(live))
 

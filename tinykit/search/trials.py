@@ -25,7 +25,7 @@ class Trial:
         architecture: options of the family `staged`.
         status: 'trained', or 'infeasible': it cannot meet the limits and was not trained.
         violations: what it breaks, one line each.
-        counted: macs, flash (weights and biases) and ram (activations) as the search counts them.
+        counted: macs, flash (weights, biases, tables) and ram (activations) as the search counts them.
         predicted: flash, ram, instructions, cycles of its untrained twin, linked and run on the emulated board; None: refused without.
         accuracy: on val, 0 to 1.
         seconds: that it took.
