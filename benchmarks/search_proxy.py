@@ -45,7 +45,8 @@ _HEAD = """\
 
 Random architectures of the space of each configuration (every choice of every decision equally likely), untrained, int8, engine `balanced`.
 r squared: of a straight line through multiply-accumulates and cycles. Error: of that line, in percent of the cycles. Gap: linked flash less
-counted weights, biases, multipliers and shifts (12 bytes a channel beside the weights), and RAM of image and run less counted activations, in bytes: least, median, most.
+counted weights, biases, multipliers and shifts (12 bytes a channel beside the weights), and RAM of image and run less counted activations,
+in bytes: least, median, most.
 
 | configuration | backbone | networks | MACs | cycles | r squared | error, median | error, most | gap of flash | gap of RAM |
 |---|---|---|---|---|---|---|---|---|---|

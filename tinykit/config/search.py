@@ -103,9 +103,56 @@ class Penalty(Section):
     ram: float = Field(default=4.0, ge=0, le=1e6)
 
 
+class TwoStage(Section):
+    """With `method: two_stage`: the spaces to choose from, and how the chosen one is searched."""
+
+    resolutions: list[Extent] = Field(
+        default=[],
+        max_length=32,
+        description="sizes of images to choose from, each a side or [height, width]; none: as they are preprocessed",
+    )
+    widths: list[float] = Field(
+        default=[1.0], min_length=1, max_length=32, description="multipliers of `filters` and `expanded` to choose from"
+    )
+    draws: int = Field(default=40, ge=1, le=100_000, description="random architectures of each space that are counted and planned")
+    rank: Literal["mean", "p80"] = Field(
+        default="mean", description="the best space is that whose drawn architectures that fit have the most multiply-accumulates: "
+        "on average, or at 80 % of their distribution",
+    )  # fmt: skip
+    population: int = Field(default=16, ge=2, le=10_000, description="architectures that a generation begins with, and children it makes")
+    generations: int = Field(default=8, ge=0, le=10_000, description="of the evolution, beside the first, random population")
+    tournament: int = Field(default=3, ge=1, le=1000, description="architectures of which the best one becomes a parent")
+    mutation: float = Field(default=0.1, gt=0, le=1, description="chance of each decision of a mutated child to be drawn again")
+    crossover: float = Field(default=0.5, ge=0, le=1, description="share of children that have two parents; the others are mutated")
+    recalibration: int = Field(default=16, ge=1, le=10_000, description="batches for an architecture's own batch statistics")
+
+    @field_validator("resolutions")
+    @classmethod
+    def _sizes(cls, value: list[Extent]) -> list[Extent]:
+        for each in value:
+            numbers = [each] if isinstance(each, int) else each
+            if len(numbers) != (1 if isinstance(each, int) else 2) or any(not 1 <= number <= 4096 for number in numbers):
+                raise ValueError(f"expected sides from 1 to 4096, or [height, width], got {each}")
+        if len({extent(each) for each in value}) < len(value):
+            raise ValueError("a resolution is there twice")
+        return value
+
+    @field_validator("widths")
+    @classmethod
+    def _multipliers(cls, value: list[float]) -> list[float]:
+        if any(not 0 < each <= 16 for each in value) or len(set(value)) < len(value):
+            raise ValueError(f"expected different multipliers above 0, up to 16, got {value}")
+        return value
+
+
 class SearchConfig(Section):
     """Search for an architecture under the budget: `python -m tinykit.search`."""
 
+    method: Literal["dnas", "two_stage"] = Field(
+        default="dnas", description="dnas: decisions are learned with a supernet's weights; two_stage: the space is chosen first, then "
+        "architectures evolve whose weights one supernet shares",
+    )  # fmt: skip
+    two_stage: TwoStage = Field(default=TwoStage(), description="options of that method")
     stages: list[StageSpace] = Field(min_length=1, max_length=32, description="the space, stage by stage")
     macs: int | None = Field(default=None, ge=1, le=10**12, description="multiply-accumulates of an inference, the proxy of its time")
     weight_bits: Literal[8, 4, 2] = Field(default=8, description="bits of all weights; with 8 the recipe may choose fewer")

@@ -17,12 +17,17 @@ _PANELS = (("flash", "flash, kB", 1e-3), ("ram", "RAM, kB", 1e-3), ("cycles", "c
 
 
 def pareto_csv(rows: Sequence[Row]) -> str:
-    """The trials that nothing beats first, then all others; one row each, a heading, empty where a value is not known."""
+    """The trials that nothing beats first, then all others; see `table_csv`."""
+    return table_csv(sorted(rows, key=lambda row: (not row["pareto"], row["trial"])))
+
+
+def table_csv(rows: Sequence[Row]) -> str:
+    """A heading and one line a row, empty where a value is not known."""
     out = io.StringIO()
     if rows:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (not row["pareto"], row["trial"])))
+        writer.writerows(rows)
     return out.getvalue()
 
 

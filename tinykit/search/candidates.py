@@ -57,10 +57,20 @@ def shrunk(
 
 def narrowest(costs: CostModel, kind: str) -> Indices:
     """The choice that costs least of one kind: the smallest width, depth and kernel everywhere, and the kinds of blocks that cost least."""
-    now = {d.name: int(np.argmin(d.values)) for d in costs.space.decisions}
+    return _extreme(costs, kind, least=True)
+
+
+def widest(costs: CostModel, kind: str) -> Indices:
+    """The choice with the largest width, depth and kernel everywhere, and the kinds of blocks that then cost most of one kind."""
+    return _extreme(costs, kind, least=False)
+
+
+def _extreme(costs: CostModel, kind: str, least: bool) -> Indices:
+    sign = 1 if least else -1
+    now = {d.name: int(np.argmin([sign * value for value in d.values])) for d in costs.space.decisions}
 
     def cost(indices: Indices) -> int:
-        return costs(costs.space.one_hot(indices)).as_dict()[kind]
+        return sign * costs(costs.space.one_hot(indices)).as_dict()[kind]
 
     before: Indices = {}
     while before != now:  # of a maximum, a stage's choice shows only once no other stage needs more

@@ -6,14 +6,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinykit.boards.pipeline import Compiled, compile_graph
 from tinykit.boards.table import Board, Budget
 from tinykit.engine.goal import Goal
 from tinykit.errors import BudgetError
 from tinykit.graph import ir
-from tinykit.quant.allocation.network import eight_bits
+from tinykit.quant.allocation.network import Bits, eight_bits
+
+if TYPE_CHECKING:
+    from tinykit.fit.preview import Preview
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,17 @@ class Prediction:
 
 def twin(model: Any, weight_bits: int = 8) -> ir.Graph:
     """The integer graph of an untrained float Keras model: right in shapes and bits, not in values."""
+    found, bits = _twin(model, weight_bits)
+    return found.with_bits(bits)
+
+
+def _twin(model: Any, weight_bits: int) -> tuple[Preview, Bits]:
     from tinykit.fit.preview import preview
     from tinykit.quant.fuse import fuse
 
     found = preview(fuse(model))
     bits = eight_bits(found.network)
-    return found.with_bits(replace(bits, weights=(weight_bits,) * len(bits.weights)))
+    return found, replace(bits, weights=(weight_bits,) * len(bits.weights))
 
 
 @dataclass(frozen=True)
@@ -77,18 +85,35 @@ def predict(options: Mapping[str, Any], input_shape: Sequence[int], classes: int
         ConfigError: there is no compiler.
         ParityError: the twin's image and its reference disagree.
     """
-    import keras
-
-    from tinykit.models.registry import build_model
-
-    keras.utils.set_random_seed(0)  # how compact tables can be depends a little on what is in them
-    graph = twin(build_model("staged", input_shape, classes, options), target.weight_bits)
+    graph = twin(_untrained(options, input_shape, classes), target.weight_bits)
     with tempfile.TemporaryDirectory() as folder:
         try:
             compiled = compile_graph(graph, target.board, Path(folder), goal=target.goal, budget=target.budget, samples=1)
         except BudgetError as error:
             return Prediction(None, None, None, None, tuple(error.problems))
     return _figures(compiled, target)
+
+
+def estimate(options: Mapping[str, Any], input_shape: Sequence[int], classes: int, target: Target) -> dict[str, int]:
+    """flash and ram of the network of family `staged` with these options, in bytes, without an image.
+
+    The arena is planned and the constants are those of the generated engine; code and stack are estimated, by about the same too little in
+    all architectures of one space.
+    """
+    from tinykit.fit.meter import EngineMeter
+
+    found, bits = _twin(_untrained(options, input_shape, classes), target.weight_bits)
+    meter = EngineMeter(found, None, goal=target.goal)
+    return {"flash": meter.linked(bits).flash, "ram": meter.planned(bits).ram}
+
+
+def _untrained(options: Mapping[str, Any], input_shape: Sequence[int], classes: int) -> Any:
+    import keras
+
+    from tinykit.models.registry import build_model
+
+    keras.utils.set_random_seed(0)  # how compact tables can be depends a little on what is in them
+    return build_model("staged", input_shape, classes, options)
 
 
 def _figures(compiled: Compiled, target: Target) -> Prediction:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +26,17 @@ from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 from tinykit.recipe.rundir import SEARCH, RunDir
 from tinykit.recipe.services import Services
 from tinykit.recipe.step import MetricsLog, StepContext
-from tinykit.report.trials import pareto_csv, pareto_page
+from tinykit.report.spaces import spaces_page
+from tinykit.report.trials import pareto_csv, pareto_page, table_csv
 from tinykit.search.costs import CostModel
 from tinykit.search.predict import Target, predict, with_dropout
 from tinykit.search.space import Space
 from tinykit.search.trials import Trial, Trials, pareto
+from tinykit.search.twostage.choice import Choice, Standing
+from tinykit.search.twostage.spaces import Candidate, candidates
 
 if TYPE_CHECKING:
-    from tinykit.data import Dataset
+    from tinykit.data import Chain, Dataset
 
 TRIALS = "trials.jsonl"
 GAP = "gap.json"
@@ -96,6 +99,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.services = Services()
+        self.choice: Standing | None = None
         self.folder = self.rundir.path / SEARCH
         run = self.config.config
         self.target = Target(
@@ -125,10 +129,12 @@ class _Search:
         hashes = {"split_sha256": dataset.split_sha256, "data_sha256": dataset.content_sha256, "model_sha256": None}
         self.rundir.check_inputs(hashes)
         self.stop.check()
+        self._announce(dataset)
+        spaces = self._spaces(dataset)
+        self.services.prepare()
+        chain = self._choose(spaces) or chain
         space = Space(self.options.stages, chain.output_shape(dataset.input_shape), len(dataset.class_names))
         trials = Trials(self.folder / TRIALS)
-        self._announce(dataset)
-        self.services.prepare()
         metrics_log = self.services.metrics_log(self.folder)
         try:
             winner = self._winner(space, trials, self._context(dataset, chain, metrics_log))
@@ -140,6 +146,42 @@ class _Search:
         self._write_pareto(trials, winner)
         metrics = self._run(winner)
         return self._finish(winner, trials, metrics)
+
+    def _spaces(self, dataset: Dataset) -> list[Candidate]:
+        """What the first stage of two chooses from; nothing where there is one stage."""
+        if self.options.method != "two_stage":
+            return []
+        found = candidates(self.config, self.options, dataset.input_shape, len(dataset.class_names))
+        for each in found:
+            self.services.check_samples(dataset, each.chain, self.config.config.data.augment, False)
+        return found
+
+    def _choose(self, spaces: list[Candidate]) -> Chain | None:
+        """Goes on with the best space in the place of the configuration's own; returns its preprocessing."""
+        if not spaces:
+            return None
+        self.console.line(f"spaces: {len(spaces)}")
+        choice = Choice(
+            spaces, self.options, self.target, self.folder, self.config.config.seed, self.quicktest, self._progress,
+            lambda message: self.console.line(f"  {message}"),
+        )  # fmt: skip
+        try:
+            best, found = choice.run()
+        finally:
+            self._write_spaces(choice)
+        self.config, self.options = best.config, best.options
+        self.choice = found[0]
+        return best.chain
+
+    def _progress(self, done: int, total: int) -> None:
+        self.stop.check()
+        self.console.progress(done, total)
+
+    def _write_spaces(self, choice: Choice) -> None:
+        rows = choice.rows()
+        atomic.write_text(self.folder / "spaces.csv", table_csv(rows))
+        page = spaces_page(rows, choice.distributions(), self.config.name, self.target.board.name, self.quicktest)
+        atomic.write_text(self.folder / "spaces.html", page)
 
     def _announce(self, dataset: Dataset) -> None:
         synthetic = "  SYNTHETIC: scores mean nothing" if dataset.synthetic else ""
@@ -154,7 +196,6 @@ class _Search:
 
     def _winner(self, space: Space, trials: Trials, context: StepContext) -> Trial:
         """Trains the supernet and compares candidates."""
-        from tinykit.search.dnas import Dnas
         from tinykit.search.supernet import Supernet
         from tinykit.search.winner import Contest, count_limits
 
@@ -167,9 +208,15 @@ class _Search:
         net = Supernet(space, self.config.config.seed)
         contest = Contest(net, self.options, self.target, trials, gap, context)
         contest.check()
-        probabilities = Dnas(net, self.options, limits, context).run()
+        if self.options.method == "two_stage":
+            from tinykit.search.twostage.evolved import evolved
+
+            return evolved(contest)
+        from tinykit.search.dnas import Dnas
+
+        Dnas(net, self.options, limits, context).run()
         self.console.line("candidates")
-        return contest.run(probabilities)
+        return contest.run(net.probabilities())
 
     def _gap(self, space: Space) -> dict[str, int]:
         """What the board takes beyond what is counted, for the architecture in the middle of the space; remembered for a resume."""
@@ -227,6 +274,8 @@ class _Search:
         gap = {kind: None if real[kind] is None else real[kind] - winner.counted[kind] for kind in ("flash", "ram")}
         result = {
             "config": self.config.name,
+            "method": self.options.method,
+            "space": None if self.choice is None else asdict(self.choice),
             "trials": {"all": len(trials.rows), "infeasible": sum(row.status == "infeasible" for row in trials.rows)},
             "winner": {"key": winner.key, "architecture": dict(winner.architecture), "val_accuracy": winner.accuracy},
             "counted": dict(winner.counted),

@@ -103,9 +103,15 @@ class Supernet:
             found[name] = soft
         return found
 
-    def __call__(self, x: tf.Tensor, vectors: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Logits [batch, classes] of samples [batch, ...] under index vectors; in training batch statistics are used and followed."""
-        run = _Pass(self, vectors, training)
+    def __call__(
+        self, x: tf.Tensor, vectors: Mapping[str, tf.Tensor], training: bool, momentum: float | tf.Tensor = _MOMENTUM
+    ) -> tf.Tensor:
+        """Logits [batch, classes] of samples [batch, ...] under index vectors; in training batch statistics are used and followed.
+
+        Args:
+            momentum: what remains of the statistics that were followed before.
+        """
+        run = _Pass(self, vectors, training, momentum)
         if self.space.series:
             x = x[:, tf.newaxis]
         mask = None
@@ -121,8 +127,8 @@ class Supernet:
 class _Pass:
     """One forward pass."""
 
-    def __init__(self, net: Supernet, vectors: Mapping[str, tf.Tensor], training: bool) -> None:
-        self.net, self.vectors, self.training = net, vectors, training
+    def __init__(self, net: Supernet, vectors: Mapping[str, tf.Tensor], training: bool, momentum: float | tf.Tensor) -> None:
+        self.net, self.vectors, self.training, self.momentum = net, vectors, training, momentum
 
     def stage(self, x: tf.Tensor, given: tf.Tensor | None, number: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Output of a stage and the mask of its channels."""
@@ -169,8 +175,8 @@ class _Pass:
         if not self.training:
             return tf.nn.batch_normalization(x, mean, variance, beta, gamma, EPSILON)
         now, spread = tf.nn.moments(x, axes=(0, 1, 2))
-        mean.assign(_MOMENTUM * mean + (1 - _MOMENTUM) * tf.stop_gradient(now))
-        variance.assign(_MOMENTUM * variance + (1 - _MOMENTUM) * tf.stop_gradient(spread))
+        for variable, value in ((mean, now), (variance, spread)):
+            variable.assign(self.momentum * variable + (1 - self.momentum) * tf.stop_gradient(value))
         return tf.nn.batch_normalization(x, now, spread, beta, gamma, EPSILON)
 
     def _mask(self, decision: str) -> tf.Tensor:

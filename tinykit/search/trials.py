@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from tinykit.errors import ConfigError
+from tinykit.search.lines import append_line, damaged, read_lines
 
-MAX_BYTES = 64_000_000
 Status = Literal["trained", "infeasible"]
 
 
@@ -21,9 +19,9 @@ class Trial:
 
     Attributes:
         key: short name of the architecture; no trial of a search has another's.
-        searcher: who proposed it: 'dnas'.
+        searcher: who proposed it: 'dnas' or 'two_stage'.
         architecture: options of the family `staged`.
-        status: 'trained', or 'infeasible': it cannot meet the limits and was not trained.
+        status: 'trained': it fits and was judged; or 'infeasible': it cannot meet the limits and was not trained.
         violations: what it breaks, one line each.
         counted: macs, flash (weights, biases, tables) and ram (activations) as the search counts them.
         predicted: flash, ram, instructions, cycles of its untrained twin, linked and run on the emulated board; None: refused without.
@@ -60,23 +58,11 @@ class Trials:
         self.path = path
         self.rows: list[Trial] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            self._read()
-
-    def _read(self) -> None:
-        if self.path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{self.path}: larger than {MAX_BYTES:,} bytes; no list of trials")
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            with self.path.open("r+b") as stream:
-                stream.truncate(len(whole))
-        for number, line in enumerate(whole.splitlines(), 1):
+        for place, values in read_lines(self.path, "trial"):
             try:
-                values = json.loads(line)
                 self.rows.append(Trial(**{**values, "violations": tuple(values["violations"])}))
             except (ValueError, TypeError, KeyError) as error:
-                raise ConfigError(f"{self.path}:{number}: no trial: {error}; delete the line to have it tried again") from None
+                raise damaged(place, "trial", error) from None
 
     def find(self, key: str) -> Trial | None:
         """The trial of an architecture, None where it was not tried."""
@@ -86,13 +72,7 @@ class Trials:
         """Appends a trial and waits until it is on the disk. Raises ConfigError for an architecture that has been tried."""
         if self.find(trial.key) is not None:
             raise ConfigError(f"{self.path}: architecture {trial.key} is there already")
-        line = json.dumps(asdict(trial), allow_nan=False) + "\n"
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, line.encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        append_line(self.path, asdict(trial))
         self.rows.append(trial)
 
     def trained(self) -> list[Trial]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,11 +44,14 @@ class Contest:
         trials: what was tried before; an architecture that is there is not tried again.
         gap: what the board takes beyond what the search counts, in bytes of flash and ram, until a trial says better.
         context: data and logging; its folder keeps the trained candidates.
+        judge: the accuracy on val of an architecture that fits; None: it is trained a little and kept.
     """
 
     def __init__(
-        self, net: Supernet, options: SearchConfig, target: Target, trials: Trials, gap: Mapping[str, int], context: StepContext
-    ) -> None:
+        self, net: Supernet, options: SearchConfig, target: Target, trials: Trials, gap: Mapping[str, int], context: StepContext,
+        judge: Callable[[Architecture], float] | None = None,
+    ) -> None:  # fmt: skip
+        self.judge = judge or self._trained
         self.net, self.options, self.target, self.trials, self.context = net, options, target, trials, context
         self.space: Space = net.space
         self.costs = CostModel(self.space, options.weight_bits)
@@ -63,7 +66,7 @@ class Contest:
         for kind in UNITS:
             indices = narrowest(self.costs, kind)
             if kind in over(self.costs(self.space.one_hot(indices)).as_dict(), self.limits()):
-                self._look(indices, "the narrowest")
+                self.look(indices, "the narrowest")
                 raise BudgetError(self._refusal(kind))
 
     def run(self, probabilities: Mapping[str, np.ndarray]) -> Trial:
@@ -77,10 +80,13 @@ class Contest:
         for attempt, drawn in enumerate(draws(self.space, probabilities, self.context.seed)):
             if len(fitting) >= wanted or attempt >= _ATTEMPTS * wanted:
                 break
-            self.context.stop.check()
-            self._look(drawn, "drawn" if attempt else "likeliest")
+            self.look(drawn, "drawn" if attempt else "likeliest")
             found = self._fitting(drawn, probabilities)
             fitting |= {found.key} if found is not None else set()
+        return self.best()
+
+    def best(self) -> Trial:
+        """The best trial so far. Raises BudgetError where none fits."""
         best = self.trials.trained()
         if not best:
             raise BudgetError(self._refusal("flash"))
@@ -92,13 +98,14 @@ class Contest:
             smaller = shrunk(drawn, probabilities, self.costs, self.limits())
             if smaller is None:
                 return None
-            found = self._look(smaller, "made smaller")
+            found = self.look(smaller, "made smaller")
             if found.status == "trained":
                 return found
         return None
 
-    def _look(self, indices: dict[str, int], how: str) -> Trial:
-        """The trial of a choice: from the file, or made."""
+    def look(self, indices: dict[str, int], how: str) -> Trial:
+        """The trial of a choice: from the file, or made. A safe point."""
+        self.context.stop.check()
         architecture = self.space.architecture(indices)
         trial = self.trials.find(architecture.key)
         if trial is None:
@@ -114,7 +121,7 @@ class Contest:
         begun = time.monotonic()
         counted = self.costs(self.space.one_hot(indices)).as_dict()
         options = with_dropout(architecture.options(), self.options.dropout)
-        trial = Trial(architecture.key, "dnas", architecture.options(), "infeasible", (), counted)
+        trial = Trial(architecture.key, self.options.method, architecture.options(), "infeasible", (), counted)
         limits = self.limits()
         above = over(counted, limits)
         if above:  # no image is needed to know it: the gap differs by little between architectures of one space
@@ -122,11 +129,11 @@ class Contest:
             return dataclasses.replace(trial, violations=lines, seconds=round(time.monotonic() - begun, 3))
         predicted = predict(options, self.space.input_shape, self.space.classes, self.target)
         trial = dataclasses.replace(trial, predicted=predicted.as_dict(), violations=predicted.problems)
-        accuracy = None if predicted.problems else self._accuracy(options, architecture)
+        accuracy = None if predicted.problems else self.judge(architecture)
         status = trial.status if predicted.problems else "trained"
         return dataclasses.replace(trial, status=status, accuracy=accuracy, seconds=round(time.monotonic() - begun, 3))
 
-    def _accuracy(self, options: Mapping[str, Any], architecture: Architecture) -> float:
+    def _trained(self, architecture: Architecture) -> float:
         """On val, after a short training from the supernet's weights; the trained network is kept."""
         import keras
 
@@ -137,6 +144,7 @@ class Contest:
         from tinykit.steps.floats import FloatOptions, compile_float
 
         keras.utils.set_random_seed(self.context.seed)
+        options = with_dropout(architecture.options(), self.options.dropout)
         model = build_model("staged", self.space.input_shape, self.space.classes, options)
         inherit(model, self.net)
         renew_statistics(model, self.context)
