@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from tinykit.dominance import undominated
 from tinykit.report.curves import Box, ticks
 
 WIDTH, HEIGHT = 480, 300
@@ -57,14 +58,8 @@ def front(points: Sequence[Point]) -> list[Point]:
 
     Equals are all kept.
     """
-
-    def beaten(point: Point) -> bool:
-        return any(
-            other.cost <= point.cost and other.score >= point.score and (other.cost, other.score) != (point.cost, point.score)
-            for other in points
-        )
-
-    return sorted((point for point in points if not beaten(point)), key=lambda point: (point.cost, point.name))
+    best = [points[index] for index in undominated([(-point.cost, point.score) for point in points])]
+    return sorted(best, key=lambda point: (point.cost, point.name))
 
 
 def plot(title: str, x_name: str, y_name: str, points: Sequence[Point]) -> Plot | None:
