@@ -73,10 +73,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Deletes what a killed process left behind below `folder`: files, and folders that something was being built in."""
-    for left in list(folder.rglob(f"{PREFIX}*")):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+def remove_unfinished(folder: Path, but: Path | None = None) -> None:
+    """Deletes what a killed process left behind below `folder`: files, and folders that something was being built in.
+
+    Args:
+        but: a folder in it that is left alone, because others may be working there.
+    """
+    for where, folders, files in os.walk(folder):
+        here = Path(where)
+        for name in [name for name in folders if name.startswith(PREFIX) and not (here / name).is_symlink()]:
+            shutil.rmtree(here / name, ignore_errors=True)
+        for name in [*files, *folders]:
+            if name.startswith(PREFIX) and not ((here / name).is_dir() and not (here / name).is_symlink()):
+                (here / name).unlink(missing_ok=True)
+        folders[:] = [name for name in folders if not name.startswith(PREFIX) and here / name != but]

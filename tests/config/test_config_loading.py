@@ -302,7 +302,7 @@ def test_json_schema_is_json_and_knows_the_steps():
     schema = json.loads(json.dumps(json_schema(STEPS)))
     assert schema["type"] == "object"
     assert schema["additionalProperties"] is False
-    assert set(schema["properties"]) == {*load(GOOD).to_dict(), "search"}
+    assert set(schema["properties"]) == {*load(GOOD).to_dict(), "search", "tune"}
     assert set(schema["properties"]["steps"]["properties"]["train"]["properties"]) == set(TrainOptions.model_fields)
     assert schema["required"] == ["data"]
 

@@ -1,6 +1,7 @@
 """YAML that remembers where each value was written, and overrides of it. Nothing is ever evaluated."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -210,6 +211,21 @@ def apply_override(document: Document, text: str, flag: str = "--set") -> Path:
         value = parse_yaml(value_text, place).data
     except ConfigError as error:
         raise ConfigError([re.sub(rf"^{re.escape(place)}:\d+", place, problem) for problem in error.problems]) from None
+    return set_value(document, parts, value, place)
+
+
+def set_value(document: Document, parts: Sequence[str], value: Any, place: str) -> Path:
+    """Puts `value` where `parts` lead, in place; a number among them is an index into a list.
+
+    Args:
+        place: where the value was written, for messages.
+
+    Returns:
+        The path that was set.
+
+    Raises:
+        ConfigError: a path through something that has no parts.
+    """
     if document.data is None:
         document.data = {}
     here = document.data

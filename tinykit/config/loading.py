@@ -5,14 +5,14 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import tinykit
 from tinykit.config.catalogue import Catalogue, Family, default_catalogue, nearest
-from tinykit.config.document import MAX_BYTES, Document, apply_override, describe, dump_yaml, parse_yaml
+from tinykit.config.document import MAX_BYTES, Document, apply_override, describe, dump_yaml, parse_yaml, set_value
 from tinykit.config.schema import RecipeConfig, RunConfig
 from tinykit.config.validation import validate
 from tinykit.errors import ConfigError, TinykitError, collected
@@ -46,6 +46,7 @@ class ResolvedConfig:
         steps: what will run, in order.
         notes: what the user should be told, one line each.
         unused: steps that the command line has options for and the recipe lacks; only where one of several recipes is loaded.
+        written: the content as it was written, overrides included, from which variants are made.
     """
 
     name: str
@@ -54,12 +55,14 @@ class ResolvedConfig:
     steps: tuple[StepSpec, ...]
     notes: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    written: Document | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values in the schema's order; `search` only where there is one."""
+        """Plain values in the schema's order; `search` and `tune` only where there is one."""
         values = self.config.model_dump(mode="json")
-        if values["search"] is None:
-            del values["search"]
+        for section in ("search", "tune"):
+            if values[section] is None:
+                del values[section]
         return values
 
     def to_yaml(self) -> str:
@@ -166,9 +169,49 @@ def load_config(
     for flag, text in changes:
         with collected(ConfigError, problems):
             overridden.append(apply_override(document, text, flag))
+    written = copy.deepcopy(document)
     resolver = _Resolver(document, file, catalogue or default_catalogue(), problems, one_of_several=recipe is not None)
     resolver.settle_model(overridden)
-    return resolver.resolve()
+    return replace(resolver.resolve(), written=written)
+
+
+TUNED = " (tuned)"
+"""End of the place of a value that a tuner has set: 'mine.yaml:31 (tuned)'."""
+
+
+def with_values(
+    config: ResolvedConfig, values: Mapping[str, Any], *, without: Sequence[str] = (), catalogue: Catalogue | None = None
+) -> ResolvedConfig:
+    """The configuration with other values, as if each had been given with --set.
+
+    Args:
+        config: from `load_config`.
+        values: key as --set takes it -> value; in messages its place is that of tune.parameters.KEY.
+        without: sections that are left out.
+
+    Raises:
+        ConfigError: with every problem that the values make.
+    """
+    if config.written is None:
+        raise ConfigError(f"{config.source}: only what load_config has read can be varied")
+    document = copy.deepcopy(config.written)
+    problems: list[str] = []
+    overridden = []
+    for key, value in values.items():
+        place = document.place(("tune", "parameters", key)) + TUNED
+        with collected(ConfigError, problems):
+            overridden.append(set_value(document, key.split("."), copy.deepcopy(value), place))
+    for section in without:
+        document.data.pop(section, None)
+    resolver = _Resolver(document, Path(config.source), catalogue or default_catalogue(), problems, one_of_several="recipe" in values)
+    resolver.settle_model(overridden)
+    found = resolver.resolve()
+    return replace(found, name=config.name, config=found.config.model_copy(update={"task": config.config.task}))
+
+
+def _chosen(place: str) -> bool:
+    """Whether a value was given from outside of the file, by a flag or a tuner."""
+    return place.startswith("--") or place.endswith(TUNED)
 
 
 class _Resolver:
@@ -314,12 +357,12 @@ class _Resolver:
     def _superfluous(self, allowed: set[str]) -> None:
         """Options for steps that the recipe lacks: a mistake, unless they were written for another recipe than the one of this run."""
         place = self.document.place
-        given = place(("recipe",)).startswith("--")  # and so it is not the one that the file's options were written for
+        given = _chosen(place(("recipe",)))  # and so it is not the one that the file's options were written for
         for key in self.section("steps"):
             if key in allowed:
                 continue
             places = [place(("steps", key)), *(where for path, where in self.document.places.items() if path[:2] == ("steps", key))]
-            typed = any(where.startswith("--") for where in places)
+            typed = any(_chosen(where) for where in places)
             known = re.sub(r"_\d+$", "", key) in self.catalogue.steps.names()
             if known and typed and self.one_of_several:
                 self.unused.append(key)

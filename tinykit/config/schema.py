@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 from tinykit.config.search import SearchConfig
 from tinykit.config.section import Section
 from tinykit.config.sizes import parse_size
+from tinykit.config.tune import TuneConfig
 
 Size = Annotated[
     int,
@@ -133,6 +134,7 @@ class RunConfig(Section):
     tflite: TfliteConfig = Field(default_factory=TfliteConfig)
     simplify: bool = Field(default=True, description="remove dead channels and no-ops from the integer graph (exact)")
     search: SearchConfig | None = Field(default=None, description="a space of architectures, for tinykit.search; nothing else looks at it")
+    tune: TuneConfig | None = Field(default=None, description="values of this configuration to be searched, for tinykit.search")
 
 
 class RecipeConfig(Section):

@@ -94,10 +94,15 @@ class RunDir:
 
     Layout: command.txt, config.resolved.yaml, env.json, inputs.json, metrics.json, metrics.jsonl, tensorboard/, model.keras,
     steps/01_train/{model.keras, report.json, DONE}, and what the outputs add. DONE is always written last.
+
+    Args:
+        path: made if absent.
+        inner: a folder in it that holds run directories of their own, whose unfinished files may be somebody's work in progress.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, inner: str | None = None) -> None:
         self.path = path
+        self._inner = None if inner is None else path / inner
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> "RunDir":
@@ -116,7 +121,7 @@ class RunDir:
         self._lock.truncate()
         self._lock.write(f"{os.getpid()}\n")
         self._lock.flush()
-        atomic.remove_unfinished(self.path)
+        atomic.remove_unfinished(self.path, self._inner)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -12,7 +12,8 @@ from tinykit.report.curves import Box, span, ticks
 from tinykit.report.report import environment
 
 Row = Mapping[str, Any]
-"""trial, key, searcher, status, pareto, winner, accuracy, counted_*, flash, ram, instructions, cycles, violations."""
+"""trial, key, searcher, status, pareto, winner, accuracy, flash, ram, instructions, cycles, violations; of a search for architectures
+counted_*, of a tuner macs and values, as text."""
 _PANELS = (("flash", "flash, kB", 1e-3), ("ram", "RAM, kB", 1e-3), ("cycles", "cycles, millions", 1e-6))
 
 
@@ -35,7 +36,7 @@ def pareto_page(rows: Sequence[Row], limits: Mapping[str, int | None], title: st
     """A self-contained page: accuracy on val over flash, RAM and cycles of the trials that were trained, and a table of all.
 
     Args:
-        limits: flash and ram of the budget in bytes, None for no limit.
+        limits: flash and ram of the budget in bytes, cycles where they are limited; None for no limit.
     """
     shown = [row for row in rows if row["accuracy"] is not None]
     panels = [panel for key, label, unit in _PANELS if (panel := _panel(shown, key, label, unit, limits.get(key)))]
@@ -46,11 +47,12 @@ def pareto_page(rows: Sequence[Row], limits: Mapping[str, int | None], title: st
             "flash": numbers.size(row["flash"]),
             "ram": numbers.size(row["ram"]),
             "cycles": numbers.macs(row["cycles"]),
-            "macs": numbers.macs(row["counted_macs"]),
+            "macs": numbers.macs(row["counted_macs"] if "counted_macs" in row else row["macs"]),
         }
         for row in sorted(rows, key=lambda row: (not row["pareto"], -(row["accuracy"] or 0.0), row["trial"]))
     ]
     values = {"title": title, "board": board, "quicktest": quicktest, "panels": panels, "rows": table, "box": curves}
+    values["tuned"] = any("values" in row for row in rows)
     return environment().get_template("pareto.html.jinja").render(version=tinykit.__version__, infeasible=len(rows) - len(shown), **values)
 
 

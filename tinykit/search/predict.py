@@ -85,7 +85,16 @@ def predict(options: Mapping[str, Any], input_shape: Sequence[int], classes: int
         ConfigError: there is no compiler.
         ParityError: the twin's image and its reference disagree.
     """
-    graph = twin(_untrained(options, input_shape, classes), target.weight_bits)
+    return predict_graph(twin(_untrained(options, input_shape, classes), target.weight_bits), target)
+
+
+def predict_graph(graph: ir.Graph, target: Target) -> Prediction:
+    """Figures of an untrained network: linked, and run once on the emulated board.
+
+    Raises:
+        ConfigError: there is no compiler.
+        ParityError: the image and the reference disagree.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
             compiled = compile_graph(graph, target.board, Path(folder), goal=target.goal, budget=target.budget, samples=1)

@@ -59,7 +59,7 @@ class Trial:
 
     def plain(self) -> dict[str, Any]:
         """Plain values; what does not apply is left out."""
-        optional = {"values": {}, "number": None, "stage": None, "reached": None, "excess": 0.0}
+        optional: dict[str, Any] = {"values": {}, "number": None, "stage": None, "reached": None, "excess": 0.0}
         return {name: value for name, value in asdict(self).items() if name not in optional or value != optional[name]}
 
     def to_json(self) -> str:
