@@ -14,8 +14,9 @@ from tuner_stubs import Study, row, section
 from tinykit.errors import ConfigError, Terminated
 from tinykit.recipe.interrupt import StopFlag
 from tinykit.search.trials import Trials
+from tinykit.search.tuner.address import LOOPBACK, check_worker, parse_address
 from tinykit.search.tuner.desk import ROW
-from tinykit.search.tuner.distributed import LOOPBACK, check_worker, parse_address, served, work
+from tinykit.search.tuner.distributed import served, work
 from tinykit.search.tuner.space import TuneSpace
 
 HERE = Path(__file__).parent

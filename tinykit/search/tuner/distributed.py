@@ -6,7 +6,6 @@ The service is not encrypted and asks for no password: it listens on this machin
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,35 +25,17 @@ from keras_tuner.src.distribute.oracle_client import OracleClient
 from tinykit.errors import ConfigError
 from tinykit.recipe.interrupt import StopFlag
 from tinykit.search.trials import Trial
+from tinykit.search.tuner.address import check_worker, parse_address
 from tinykit.search.tuner.desk import Desk, Task
 from tinykit.search.tuner.space import TuneSpace
 from tinykit.search.tuner.worker import Attempt, Tuner
 
-LOOPBACK = "127.0.0.1"
 PATIENCE = 3600.0
 """Seconds for which a worker waits for a chief: a batch system may start it later, or again."""
 _CALL = 5.0
 _POLL = 0.2
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_ADDRESS = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
 _ONE_AT_A_TIME = threading.Lock()
 _VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """(host, port) of 'host:port', ':port' or 'port', the last two on this machine alone. Raises ConfigError for anything else."""
-    found = _ADDRESS.fullmatch(text)
-    if found is None or int(found["port"]) > 65535:
-        raise ConfigError(f"--chief {text}: expected HOST:PORT, or PORT for this machine alone, such as 7077")
-    return found["host"] or LOOPBACK, int(found["port"])
-
-
-def check_worker(name: str) -> None:
-    """Raises ConfigError for a name that keras-tuner would take for a chief's, or that no name is."""
-    if not _NAME.fullmatch(name) or "chief" in name:
-        raise ConfigError(
-            f"--worker {name!r}: expected letters, digits, '.', '_' and '-', at most 64, and not 'chief', one name for each worker"
-        )
 
 
 @contextmanager

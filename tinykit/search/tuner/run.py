@@ -24,6 +24,7 @@ from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 from tinykit.recipe.rundir import SEARCH, RunDir, differences
 from tinykit.search.trials import Trial, Trials
+from tinykit.search.tuner.address import check_worker, parse_address
 from tinykit.search.tuner.attempt import Attempts, TrialServices, check_task, first_train, shown
 from tinykit.search.tuner.space import TuneSpace, check_parameters
 from tinykit.search.tuner.tables import write_tables
@@ -68,6 +69,8 @@ def tune(
         BudgetError: no trial keeps the limits.
         TinykitError: see `tinykit.recipe.runner.run`.
     """
+    if address is not None:
+        parse_address(address)
     check_parameters(config)
     flag = stop or StopFlag()
     line = command if command is not None else shlex.join(sys.orig_argv)
@@ -103,11 +106,11 @@ def join(
         ConfigError: another configuration than the chief's, or no chief that answers.
         TinykitError: see `tinykit.recipe.runner.run`; the trial is tried again by another worker.
     """
-    check_parameters(config)
-    from tinykit.search.tuner.distributed import check_worker, parse_address, work
-
     check_worker(name)
     parse_address(address)
+    check_parameters(config)
+    from tinykit.search.tuner.distributed import work
+
     flag, console, rundir = stop or StopFlag(), Console(log), Path(workdir)
     with nullcontext() if stop else stop_on_sigterm(flag):
         try:
