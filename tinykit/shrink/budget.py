@@ -9,10 +9,12 @@ import numpy as np
 
 from tinykit.errors import BudgetError
 from tinykit.shrink.channels import ChannelMap, Group
-from tinykit.shrink.costs import ENGINE, Costs, Measure
+from tinykit.shrink.costs import ENGINE, TIMED, Costs, Measure
 
 Targets = Mapping[Measure, float]
-UNITS: dict[Measure, str] = {"macs": "MACs", "flash": "bytes of flash", "ram": "bytes of RAM", "cycles": "cycles"}
+UNITS: dict[Measure, str] = {
+    "macs": "MACs", "flash": "bytes of flash", "ram": "bytes of RAM", "instructions": "instructions", "cycles": "cycles",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ def cut(found: ChannelMap, scores: np.ndarray, costs: Costs, targets: Targets, l
     """Chooses the channels that stay.
 
     Groups that have a share of their own are cut to it first. Then, as long as a cost is above its target, the group goes on losing its
-    least channels where that loses least for what it saves: of multiply-accumulates, of flash, of cycles, and of RAM only where the
-    planner's arena is fullest, which is planned again after each cut. Cuts that the last ones made needless are taken back, the dearest
-    first.
+    least channels where that loses least for what it saves: of multiply-accumulates, of flash, of instructions, of cycles, and of RAM only
+    where the planner's arena is fullest, which is planned again after each cut. Cuts that the last ones made needless are taken back, the
+    dearest first.
 
     Args:
         scores: what is lost with each channel [found.count].
@@ -88,6 +90,8 @@ class _Search:
         self.made: dict[tuple[str, ...], list[np.ndarray]] = {}
 
     def run(self) -> np.ndarray:
+        if set(TIMED) & set(self.targets):
+            self.costs.probe(self.limits.fewest)
         if self.measured:
             self.costs.measure(self.alive)
         while over := self._over():

@@ -5,18 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 
 from tinykit.models.macs import count_macs
-from tinykit.shrink.channels import ChannelMap, layers_by_name
+from tinykit.shrink.channels import ChannelMap, Group, layers_by_name
+from tinykit.shrink.shapes import Shape, ShapeCosts
 from tinykit.shrink.surgery import shrink
 
-Measure = Literal["macs", "flash", "ram", "cycles"]
-MEASURES: tuple[Measure, ...] = ("macs", "flash", "ram", "cycles")
-ENGINE: frozenset[Measure] = frozenset(("flash", "ram", "cycles"))
+Timed = Literal["instructions", "cycles"]
+Measure = Literal["macs", "flash", "ram", "instructions", "cycles"]
+TIMED: tuple[Timed, ...] = ("instructions", "cycles")
+"""What only an emulated board tells."""
+MEASURES: tuple[Measure, ...] = ("macs", "flash", "ram", *TIMED)
+ENGINE: frozenset[Measure] = frozenset(("flash", "ram", *TIMED))
 """What only an engine tells."""
+_PROBES = 6
+"""Engines that are measured so that estimates of time know shapes: as many numbers as a shape has parts, and some against chance."""
+_PROBE_MULTIPLE = 4
 _CHANNEL_BYTES = 9  # of constants that the engine keeps for an output channel: docs/engine.md
 
 
@@ -28,13 +35,24 @@ class Sizes:
         flash: bytes of weights, tables and (estimated) code.
         ram: bytes of the planned arena and an estimated stack.
         live: tensor -> bytes, of the tensors alive where the arena is fullest; by the names of the layers that make them.
-        cycles: layer -> cycles of its call on the emulated board; empty where they were not asked for.
+        cycles: operation -> cycles of its call on the emulated board; empty where they were not asked for.
+        instructions: operation -> instructions of its call, likewise.
     """
 
     flash: int
     ram: int
     live: Mapping[str, int]
     cycles: Mapping[str, int] = field(default_factory=dict)
+    instructions: Mapping[str, int] = field(default_factory=dict)
+
+    def timed(self, measure: Timed) -> Mapping[str, int]:
+        """Operation -> what it takes."""
+        return self.cycles if measure == "cycles" else self.instructions
+
+
+def is_timed(measure: Measure) -> TypeGuard[Timed]:
+    """Whether only an emulated board tells."""
+    return measure in TIMED
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,7 @@ class Costs:
 
     def __init__(self, found: ChannelMap, engine: Callable[..., Sizes] | None = None) -> None:
         self.found, self.engine = found, engine
+        self._learned = {measure: ShapeCosts() for measure in TIMED}
         layers = layers_by_name(found.model)
         self._parts: dict[str, _Part] = {}
         for name, use in found.uses.items():
@@ -96,14 +115,32 @@ class Costs:
             raise ValueError("no engine to measure")
         if self._measured is None or not np.array_equal(self._measured[0], alive):
             self._measured = alive.copy(), self.engine(shrink(self.found, alive))
+            self._learn(*self._measured)
         return self._measured[1]
+
+    def _learn(self, alive: np.ndarray, sizes: Sizes) -> None:
+        for measure in TIMED:
+            taken = sizes.timed(measure)
+            self._learned[measure].learn({name: self._shape(name, alive) for name in taken}, taken)
+
+    def probe(self, fewest: Callable[[Group], int]) -> None:
+        """Measures some engines of random widths between all channels and the fewest that are allowed, so that estimates know what each
+        operation takes by its shape."""
+        rng = np.random.default_rng(0)
+        for _ in range(_PROBES):
+            alive = self.found.everything()
+            for group in self.found.removable():
+                size, least = len(group.channels), fewest(group)
+                kept = least + round(rng.uniform() * (size - least) / _PROBE_MULTIPLE) * _PROBE_MULTIPLE
+                alive[group.channels[kept:]] = False
+            self.measure(alive)
 
     def exact(self, measure: Measure, alive: np.ndarray) -> int:
         """A cost; of the engine measured."""
         if measure == "macs":
             return self.macs(alive)
         sizes = self.measure(alive)
-        return sum(sizes.cycles.values()) if measure == "cycles" else int(getattr(sizes, measure))
+        return sum(sizes.timed(measure).values()) if is_timed(measure) else int(getattr(sizes, measure))
 
     def estimate(self, measure: Measure, alive: np.ndarray) -> float:
         """The cost by the last measurement and what is gone since; exact for `macs`. RAM: less what is gone where the arena was fullest."""
@@ -114,7 +151,13 @@ class Costs:
             return sizes.flash + self.constants(alive) - self.constants(before)
         if measure == "ram":
             return sizes.ram - sum(size * self._gone(name, before, alive) for name, size in sizes.live.items())
-        return sum(cycles * self._share(name, before, alive) for name, cycles in sizes.cycles.items())
+        if not is_timed(measure):
+            raise ValueError(f"no measure {measure!r}")
+        costs = self._learned[measure]
+        return sum(
+            taken * costs.cost(name, self._shape(name, alive)) / max(costs.cost(name, self._shape(name, before)), 1e-12)
+            for name, taken in sizes.timed(measure).items()
+        )
 
     def _last(self) -> tuple[np.ndarray, Sizes]:
         if self._measured is None:
@@ -135,9 +178,11 @@ class Costs:
     def _input(self) -> np.ndarray:
         return next(group.channels for group in self.found.groups if not group.layers)
 
-    def _share(self, name: str, before: np.ndarray, alive: np.ndarray) -> float:
-        """Share of an operation's work that is left."""
-        part = self._parts.get(self._layer(name) or "")
-        if part is None or not part.macs(before):
-            return 1.0 - self._gone(name, before, alive)
-        return part.macs(alive) / part.macs(before)
+    def _shape(self, name: str, alive: np.ndarray) -> Shape:
+        """Of an operation; one without weights writes as many channels as it reads."""
+        layer = self._layer(name)
+        part = self._parts.get(layer or "")
+        if part is None:
+            channels = self.found.outputs[layer] if layer else self._input()
+            return 0.0, 0.0, float(alive[channels].sum())
+        return float(part.macs(alive)), float(alive[part.reads].sum()), float(alive[part.writes].sum())

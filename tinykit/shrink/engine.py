@@ -20,11 +20,11 @@ def engine_sizes(board: Board | None, goal: Goal = BALANCED, storage: StorageWis
     """A function from a float Keras model to the sizes of its int8 engine; they do not depend on the values of the weights.
 
     Args:
-        board: the emulated board that counts cycles; None: they are not counted.
+        board: the emulated board that counts instructions and cycles; None: they are not counted.
         goal: what the engine is made best for.
         storage: how its weights may lie in flash.
 
-    The function raises ModelError for layers without an exact integer counterpart, ConfigError where cycles are wanted and there is no
+    The function raises ModelError for layers without an exact integer counterpart, ConfigError where a board is to count and there is no
     compiler or the image cannot be linked.
     """
 
@@ -34,11 +34,13 @@ def engine_sizes(board: Board | None, goal: Goal = BALANCED, storage: StorageWis
         meter = EngineMeter(found, board, goal=goal, storage=storage)
         engine = meter.engine(eight)
         fullest = max(engine.plan.timeline, key=lambda step: step.least)
+        executed = meter.executed(eight) if board is not None else None
         return Sizes(
             meter.constants(eight) + code_estimate(engine),
             meter.planned(eight).ram,
             {name: size for name, (_, size) in fullest.tensors.items()},
-            meter.executed(eight).cycles if board is not None else {},
+            executed.cycles if executed else {},
+            executed.layers if executed else {},
         )
 
     return sizes

@@ -30,6 +30,11 @@ class PruneOptions(TaughtFloatOptions):
     ram: float | int | str | None = Field(
         default=None, description="the engine's RAM to reach, by cutting where the planned arena is fullest: a share below 1, or a size"
     )
+    instructions: float | int | None = Field(
+        default=None,
+        description="instructions on the emulated budget.board to reach: a share below 1, or a number; macs: 0.5 with instructions: 0.55 "
+        "keeps them in proportion",
+    )
     cycles: float | int | None = Field(
         default=None, description="cycles on the emulated budget.board to reach: a share below 1, or a number"
     )
@@ -72,7 +77,9 @@ class PruneOptions(TaughtFloatOptions):
     @model_validator(mode="after")
     def _some_target(self) -> PruneOptions:
         if not self.layers and not self.wanted():
-            raise ValueError("nothing to reach: give one or more of macs, flash, ram, cycles, layers; macs: 0.5 halves the work")
+            raise ValueError(
+                "nothing to reach: give one or more of macs, flash, ram, instructions, cycles, layers; macs: 0.5 halves the work"
+            )
         return self
 
     def wanted(self) -> dict[Measure, float]:
@@ -86,7 +93,7 @@ class PruneOptions(TaughtFloatOptions):
 
 
 class Prune:
-    """Removes channels until a budget of multiply-accumulates, flash, RAM or cycles is kept, in rounds with training between them.
+    """Removes channels until a budget of multiply-accumulates, flash, RAM, instructions or cycles is kept, with training between rounds.
 
     Channels that depend on each other (through sums, concatenations, depthwise convolutions, gates) go together. The network that is left
     is an ordinary Keras model, and computes what the network with these channels at 0 computes.
@@ -106,7 +113,7 @@ class Prune:
 
         Raises:
             ModelError: model, data and teachers do not suit each other; nothing can be pruned.
-            ConfigError: a pattern of `layers` names no group of channels; cycles without a compiler.
+            ConfigError: a pattern of `layers` names no group of channels; instructions or cycles without a compiler.
             BudgetError: a target is out of reach even with the fewest channels everywhere.
         """
         check_shrinking(model, options, context, options.trains, lambda: Pruning(model, options, context).check())

@@ -16,7 +16,7 @@ from tinykit.errors import BudgetError, ConfigError, ModelError
 from tinykit.recipe.step import CHECKPOINT, StepContext
 from tinykit.shrink.budget import UNITS, Limits, cut, rounded_up, towards
 from tinykit.shrink.channels import ChannelMap, channel_map, matching
-from tinykit.shrink.costs import ENGINE, Costs, Measure, Sizes
+from tinykit.shrink.costs import ENGINE, TIMED, Costs, Measure, Sizes
 from tinykit.shrink.criteria import Batch, scores
 from tinykit.shrink.surgery import shrink
 from tinykit.steps.fitting import rebuilds
@@ -58,7 +58,7 @@ class Pruning:
         from tinykit.shrink.engine import engine_sizes
 
         config = self.context.config.config
-        board = emulated_board(config.budget.board) if "cycles" in wanted else None
+        board = emulated_board(config.budget.board) if set(TIMED) & set(wanted) else None
         measure = engine_sizes(board, GOALS[config.engine.optimize], StorageWish(config.engine.storage, config.engine.storage_limit))
 
         def sizes(model: keras.Model) -> Sizes:
@@ -145,7 +145,7 @@ class Pruning:
         return smaller
 
     def _chosen(self, found: ChannelMap, number: int) -> np.ndarray:
-        costs = self._costs(found) if number > 1 else Costs(found, self.costs.engine)
+        costs = Costs(found, self.costs.engine)  # nothing of earlier rounds: a resumed run has not measured them
         targets = towards(self.start, self.goal, number, self.options.rounds)
         self.context.log(f"scores channels by {self.options.criterion}")
         return cut(found, self._scores(found), costs, targets, self._limits(number))
