@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,9 @@ class Runs:
         kept: (row, run directory, metrics) -> what the table keeps of a run; SystemExit where the run is no result.
         table: last result of each row -> the table as Markdown.
         codes: exit codes of a run that has a result.
+        module: the program.
+        metrics: where its figures are, in the run directory.
+        words: row -> its arguments, where these are known only once earlier rows have results; None: those of `rows`.
     """
 
     name: str
@@ -91,6 +95,9 @@ class Runs:
     kept: Callable[[str, Path, Result], Result]
     table: Callable[[dict[str, Result]], str]
     codes: tuple[int, ...] = (0,)
+    module: str = "tinykit.train"
+    metrics: str = "metrics.json"
+    words: Callable[[str], Sequence[str]] | None = None
 
     @property
     def _file(self) -> Path:
@@ -101,19 +108,19 @@ class Runs:
         return {r["row"]: r for r in read(self._file) if r["row"] in self.rows}
 
     def command(self, row: str) -> list[str]:
-        """All arguments after `python -m tinykit.train`."""
-        return [*self.rows[row], "--workdir", str(self.folder / row)]
+        """All arguments after `python -m MODULE`."""
+        return [*(self.words(row) if self.words else self.rows[row]), "--workdir", str(self.folder / row)]
 
     def run(self, row: str) -> Result:
         """Runs one row and returns its result. Raises SystemExit with the program's words where it fails."""
         arguments = [a.replace("$TINYKIT_DATA", os.environ.get("TINYKIT_DATA", "")) for a in self.command(row)]
-        before = _cpu_seconds()
-        done = subprocess.run([sys.executable, "-m", "tinykit.train", *arguments], capture_output=True, text=True, check=False)
+        before, begun = _cpu_seconds(), time.monotonic()
+        done = subprocess.run([sys.executable, "-m", self.module, *arguments], capture_output=True, text=True, check=False)
         if done.returncode not in self.codes:
             raise SystemExit(f"{row}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        metrics = json.loads((self.folder / row / "metrics.json").read_text(encoding="utf-8"))
-        cpu = round(_cpu_seconds() - before, 1)
-        return {"row": row, "date": datetime.date.today().isoformat(), "cpu_seconds": cpu, **self.kept(row, self.folder / row, metrics)}
+        metrics = json.loads((self.folder / row / self.metrics).read_text(encoding="utf-8"))
+        spent = {"cpu_seconds": round(_cpu_seconds() - before, 1), "seconds": round(time.monotonic() - begun, 1)}
+        return {"row": row, "date": datetime.date.today().isoformat(), **spent, **self.kept(row, self.folder / row, metrics)}
 
     def main(self) -> None:
         """The rows that the command line names, again; or those that have no result yet; with --table none. The table is written."""
