@@ -9,7 +9,7 @@ from tinykit.boards.toolchain import choose
 from tinykit.config.loading import load_config
 from tinykit.errors import BudgetError, ConfigError, Terminated
 from tinykit.recipe.interrupt import StopFlag
-from tinykit.search import run as search_run
+from tinykit.search import gap as search_gap
 from tinykit.search import winner as search_winner
 from tinykit.search.run import search
 from tinykit.search.trials import Trials
@@ -31,7 +31,7 @@ METRICS = {
 def whole(tmp_path_factory):
     """(run directory, result, lines, predictions by options) of an uninterrupted search."""
     folder, lines, known = tmp_path_factory.mktemp("whole"), [], {}
-    predict = search_run.predict
+    predict = search_gap.predict
 
     def remembered(options, *arguments):
         key = json.dumps(options, sort_keys=True)
@@ -39,7 +39,7 @@ def whole(tmp_path_factory):
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_run, "predict", remembered)
+        patch.setattr(search_gap, "predict", remembered)
         patch.setattr(search_winner, "predict", remembered)
         result = search(load_config("search_digits", SET), folder / "run", quicktest=True, log=lines.append, command="x")
     return folder / "run", result, lines, remembered
@@ -55,6 +55,8 @@ def test_ends_with_firmware_within_the_budget(whole):
     assert abs(result["predicted"]["flash"] - metrics["flash"]["total"]) <= max(1500, 0.03 * metrics["flash"]["total"])
     assert abs(result["predicted"]["ram"] - metrics["ram"]["total"]) <= 0.03 * metrics["ram"]["total"]
     assert abs(result["predicted"]["cycles"] - metrics["cycles"]) <= 0.15 * metrics["cycles"]
+    assert result["predicted"]["of"] == "the trial's weights through quantize, without its training"
+    assert set(result["predicted"]["weight_bits"]) == {8} and result["twin"]["flash"] <= 12_000 and result["method"] == "dnas"
     assert (folder / "run" / "firmware.elf").exists() and "QUICKTEST" in (folder / "search" / "pareto.html").read_text()
     assert any("winner" in line for line in lines)
 
@@ -72,7 +74,7 @@ def test_every_architecture_that_was_looked_at_is_a_row(whole):
 
 def test_a_search_that_is_ended_twice_goes_on_to_the_same_trials(whole, tmp_path, monkeypatch):
     folder, _, _, predict = whole
-    monkeypatch.setattr(search_run, "predict", predict)
+    monkeypatch.setattr(search_gap, "predict", predict)
     monkeypatch.setattr(search_winner, "predict", predict)
     monkeypatch.setattr("tinykit.recipe.runner.run", lambda *arguments, **options: METRICS)
     config, lines = load_config("search_digits", SET), []

@@ -100,7 +100,7 @@ def predict_graph(graph: ir.Graph, target: Target) -> Prediction:
             compiled = compile_graph(graph, target.board, Path(folder), goal=target.goal, budget=target.budget, samples=1)
         except BudgetError as error:
             return Prediction(None, None, None, None, tuple(error.problems))
-    return _figures(compiled, target)
+    return figures(compiled, target)
 
 
 def estimate(options: Mapping[str, Any], input_shape: Sequence[int], classes: int, target: Target) -> dict[str, int]:
@@ -125,7 +125,8 @@ def _untrained(options: Mapping[str, Any], input_shape: Sequence[int], classes: 
     return build_model("staged", input_shape, classes, options)
 
 
-def _figures(compiled: Compiled, target: Target) -> Prediction:
+def figures(compiled: Compiled, target: Target) -> Prediction:
+    """What an image and its first inference take, and what of that is too much."""
     run = compiled.verification.run
     instructions = None if run is None else run.instructions
     problems = compiled.problems()

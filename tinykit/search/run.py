@@ -26,13 +26,12 @@ from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 from tinykit.recipe.rundir import SEARCH, RunDir
 from tinykit.recipe.services import Services
 from tinykit.recipe.step import MetricsLog, StepContext
-from tinykit.report.spaces import spaces_page
-from tinykit.report.trials import pareto_csv, pareto_page, table_csv
-from tinykit.search.costs import CostModel
-from tinykit.search.predict import Target, predict, with_dropout
+from tinykit.report.trials import pareto_csv, pareto_page
+from tinykit.search.gap import Gap, measured
+from tinykit.search.predict import Target, with_dropout
 from tinykit.search.space import Space
 from tinykit.search.trials import Trial, Trials, pareto
-from tinykit.search.twostage.choice import Choice, Standing
+from tinykit.search.twostage.choice import Choice, Standing, write_spaces
 from tinykit.search.twostage.spaces import Candidate, candidates
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 
 TRIALS = "trials.jsonl"
 GAP = "gap.json"
+FORESEEN = "foreseen.json"
 WINNER = "winner.yaml"
 RESULT = "search.json"
 RUN = "run"
@@ -137,15 +137,17 @@ class _Search:
         trials = Trials(self.folder / TRIALS)
         metrics_log = self.services.metrics_log(self.folder)
         try:
-            winner = self._winner(space, trials, self._context(dataset, chain, metrics_log))
+            context = self._context(dataset, chain, metrics_log)
+            winner = self._winner(space, trials, context)
+            foreseen = self._foreseen(winner, context)
         except BudgetError:
             self._write_pareto(trials, None)  # what was looked at, and why it does not fit
             raise
         finally:
             metrics_log.close()
         self._write_pareto(trials, winner)
-        metrics = self._run(winner)
-        return self._finish(winner, trials, metrics)
+        metrics = self._run()
+        return self._finish(winner, trials, foreseen, metrics)
 
     def _spaces(self, dataset: Dataset) -> list[Candidate]:
         """What the first stage of two chooses from; nothing where there is one stage."""
@@ -160,28 +162,23 @@ class _Search:
         """Goes on with the best space in the place of the configuration's own; returns its preprocessing."""
         if not spaces:
             return None
+
+        def progress(done: int, total: int) -> None:
+            self.stop.check()
+            self.console.progress(done, total)
+
         self.console.line(f"spaces: {len(spaces)}")
-        choice = Choice(
-            spaces, self.options, self.target, self.folder, self.config.config.seed, self.quicktest, self._progress,
-            lambda message: self.console.line(f"  {message}"),
-        )  # fmt: skip
+        seed = self.config.config.seed
+        choice = Choice(spaces, self.options, self.target, self.folder, seed, self.quicktest, progress, self._say)
         try:
             best, found = choice.run()
         finally:
-            self._write_spaces(choice)
-        self.config, self.options = best.config, best.options
-        self.choice = found[0]
+            write_spaces(choice, self.folder, self.config.name, self.quicktest)
+        self.config, self.options, self.choice = best.config, best.options, found[0]
         return best.chain
 
-    def _progress(self, done: int, total: int) -> None:
-        self.stop.check()
-        self.console.progress(done, total)
-
-    def _write_spaces(self, choice: Choice) -> None:
-        rows = choice.rows()
-        atomic.write_text(self.folder / "spaces.csv", table_csv(rows))
-        page = spaces_page(rows, choice.distributions(), self.config.name, self.target.board.name, self.quicktest)
-        atomic.write_text(self.folder / "spaces.html", page)
+    def _say(self, message: str) -> None:
+        self.console.line(f"  {message}")
 
     def _announce(self, dataset: Dataset) -> None:
         synthetic = "  SYNTHETIC: scores mean nothing" if dataset.synthetic else ""
@@ -190,7 +187,7 @@ class _Search:
     def _context(self, dataset: Dataset, chain: Any, metrics: MetricsLog) -> StepContext:
         return StepContext(
             dataset=dataset, chain=chain, config=self.config, seed=self.config.config.seed, folder=self.folder, label="search",
-            quicktest=self.quicktest, log=lambda message: self.console.line(f"  {message}"), stop=self.stop,
+            quicktest=self.quicktest, log=self._say, stop=self.stop,
             show_progress=self.console.progress, write_metrics=metrics.write,
         )  # fmt: skip
 
@@ -201,10 +198,9 @@ class _Search:
 
         self.console.line(f"space: {len(space.stages)} stages, {space.size:,} choices")
         gap = self._gap(space)
-        limits = count_limits(self.options, self.target, gap)
-        context.log(
-            f"beyond what is counted, the board takes {gap['flash']:,} bytes of flash and {gap['ram']:,} of RAM (middle of the space)"
-        )
+        limits = count_limits(self.options, self.target, gap.counted)
+        beyond = f"{gap.counted['flash']:,} bytes of flash and {gap.counted['ram']:,} of RAM"
+        context.log(f"beyond what is counted, the board takes {beyond} (middle of the space)")
         net = Supernet(space, self.config.config.seed)
         contest = Contest(net, self.options, self.target, trials, gap, context)
         contest.check()
@@ -218,19 +214,11 @@ class _Search:
         self.console.line("candidates")
         return contest.run(net.probabilities())
 
-    def _gap(self, space: Space) -> dict[str, int]:
-        """What the board takes beyond what is counted, for the architecture in the middle of the space; remembered for a resume."""
+    def _gap(self, space: Space) -> Gap:
+        """Of the middle of the space; remembered for a resume."""
         known = self.rundir.read(f"{SEARCH}/{GAP}")
-        if known:
-            return known
-        indices = space.middle()
-        counted = CostModel(space, self.options.weight_bits)(space.one_hot(indices)).as_dict()
-        predicted = predict(space.architecture(indices).options(), space.input_shape, space.classes, self.target)
-        if predicted.flash is None or predicted.ram is None:  # the middle does not even link; the first trial that does will tell
-            gap = {"flash": 0, "ram": 0}
-        else:
-            gap = {"flash": predicted.flash - counted["flash"], "ram": predicted.ram - counted["ram"]}
-        atomic.write_json(self.folder / GAP, gap)
+        gap = Gap(**known) if known else measured(space, self.target)
+        atomic.write_json(self.folder / GAP, asdict(gap))
         return gap
 
     def _write_pareto(self, trials: Trials, winner: Trial | None) -> None:
@@ -241,6 +229,7 @@ class _Search:
                 "winner": winner is not None and row.key == winner.key, "accuracy": row.accuracy,
                 **{f"counted_{kind}": value for kind, value in row.counted.items()},
                 **{kind: (row.predicted or {}).get(kind) for kind in ("flash", "ram", "instructions", "cycles")},
+                **{f"gap_{kind}": (row.gap or {}).get(kind) for kind in ("flash", "ram")},
                 "violations": "; ".join(row.violations),
             }
             for number, row in enumerate(trials.rows, 1)
@@ -250,23 +239,32 @@ class _Search:
         page = pareto_page(rows, limits, self.config.name, self.target.board.name, self.quicktest)
         atomic.write_text(self.folder / "pareto.html", page)
 
-    def _run(self, winner: Trial) -> dict[str, Any]:
-        """The ordinary run of the winner."""
-        from tinykit.recipe.runner import run
+    def _foreseen(self, winner: Trial, context: StepContext) -> dict[str, Any]:
+        """Writes the winner's configuration, and says what its recipe will make of it; remembered for a resume."""
+        from tinykit.search.foresight import foresee
         from tinykit.search.winner import model_file
 
-        file = self.rundir.path / WINNER
-        start = model_file(self.folder, winner.key) if self.options.start == "inherited" else None
-        text = dump_yaml(winner_config(self.config, winner, start))
+        file, model = self.rundir.path / WINNER, model_file(self.folder, winner.key)
+        text = dump_yaml(winner_config(self.config, winner, model if self.options.start == "inherited" else None))
         atomic.write_text(file, f"# Found by tinykit.search: {self.config.name}, architecture {winner.key}\n{text}")
         self.console.line(f"winner: {winner.key}: {file}")
+        known = self.rundir.read(f"{SEARCH}/{FORESEEN}")
+        if not known:
+            known = foresee(model, load_config(str(file)), winner, self.target, context)
+            atomic.write_json(self.folder / FORESEEN, known)
+        return known
+
+    def _run(self) -> dict[str, Any]:
+        """The ordinary run of the winner."""
+        from tinykit.recipe.runner import run
+
+        file = self.rundir.path / WINNER
         folder = self.rundir.path / RUN
         command = f"python -m tinykit.train --config {shlex.quote(str(file))} --workdir {shlex.quote(str(folder))}"
         found = replace(load_config(str(file)), name=self.config.name)  # the engine's functions are called like the search
         return run(found, folder, quicktest=self.quicktest, log=self.console.line, command=command, stop=self.stop)
 
-    def _finish(self, winner: Trial, trials: Trials, metrics: dict[str, Any]) -> dict[str, Any]:
-        predicted = dict(winner.predicted or {})
+    def _finish(self, winner: Trial, trials: Trials, predicted: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
         real = {
             "flash": metrics["flash"]["total"], "ram": metrics["ram"]["total"],
             "instructions": metrics["instructions"], "cycles": metrics["cycles"],
@@ -279,6 +277,7 @@ class _Search:
             "trials": {"all": len(trials.rows), "infeasible": sum(row.status == "infeasible" for row in trials.rows)},
             "winner": {"key": winner.key, "architecture": dict(winner.architecture), "val_accuracy": winner.accuracy},
             "counted": dict(winner.counted),
+            "twin": dict(winner.predicted or {}),
             "predicted": predicted,
             "real": real,
             "gap": gap,

@@ -17,7 +17,8 @@ from tinykit.errors import BudgetError
 from tinykit.recipe.step import StepContext
 from tinykit.search.candidates import draws, narrowest, over, shrunk
 from tinykit.search.costs import CostModel
-from tinykit.search.predict import Target, predict, with_dropout
+from tinykit.search.gap import Gap
+from tinykit.search.predict import Target, estimate, predict, with_dropout
 from tinykit.search.space import Architecture, Space
 from tinykit.search.trials import Trial, Trials
 
@@ -30,6 +31,8 @@ _ATTEMPTS = 10
 """Architectures looked at for each one that is wanted."""
 _CORRECTIONS = 3
 """Images that a choice may need until it is known how much smaller it must be."""
+_DOUBT = 0.05
+"""By which share a plan may exceed the budget and an image is tried all the same."""
 _BATCHES = 16
 """Batches that renew the statistics of batch normalisation."""
 UNITS = {"macs": "multiply-accumulates", "flash": "bytes of flash", "ram": "bytes of RAM"}
@@ -42,30 +45,30 @@ class Contest:
         net: the trained supernet, whose weights candidates begin with.
         target: what they are linked for.
         trials: what was tried before; an architecture that is there is not tried again.
-        gap: what the board takes beyond what the search counts, in bytes of flash and ram, until a trial says better.
+        gap: of the middle of the space; a trial says better what the board takes beyond what is counted.
         context: data and logging; its folder keeps the trained candidates.
         judge: the accuracy on val of an architecture that fits; None: it is trained a little and kept.
     """
 
     def __init__(
-        self, net: Supernet, options: SearchConfig, target: Target, trials: Trials, gap: Mapping[str, int], context: StepContext,
+        self, net: Supernet, options: SearchConfig, target: Target, trials: Trials, gap: Gap, context: StepContext,
         judge: Callable[[Architecture], float] | None = None,
     ) -> None:  # fmt: skip
         self.judge = judge or self._trained
         self.net, self.options, self.target, self.trials, self.context = net, options, target, trials, context
         self.space: Space = net.space
         self.costs = CostModel(self.space, options.weight_bits)
-        self.gap = dict(gap)
+        self.gap, self.beside = dict(gap.counted), gap.planned
 
     def limits(self) -> dict[str, float | None]:
         """What an architecture may count, as far as is known."""
         return count_limits(self.options, self.target, self.gap)
 
     def check(self) -> None:
-        """Raises BudgetError where the narrowest architecture of the space counts more than is allowed; nothing is trained then."""
+        """Raises BudgetError where the narrowest architecture of the space cannot fit; nothing is trained then."""
         for kind in UNITS:
             indices = narrowest(self.costs, kind)
-            if kind in over(self.costs(self.space.one_hot(indices)).as_dict(), self.limits()):
+            if self._refused(self.space.architecture(indices), self.costs(self.space.one_hot(indices)).as_dict()):
                 self.look(indices, "the narrowest")
                 raise BudgetError(self._refusal(kind))
 
@@ -122,16 +125,30 @@ class Contest:
         counted = self.costs(self.space.one_hot(indices)).as_dict()
         options = with_dropout(architecture.options(), self.options.dropout)
         trial = Trial(architecture.key, self.options.method, architecture.options(), "infeasible", (), counted)
-        limits = self.limits()
-        above = over(counted, limits)
-        if above:  # no image is needed to know it: the gap differs by little between architectures of one space
-            lines = tuple(f"{counted[kind]:,} {UNITS[kind]} counted, {limits[kind]:,.0f} allowed" for kind in above)
-            return dataclasses.replace(trial, violations=lines, seconds=round(time.monotonic() - begun, 3))
+        refused = self._refused(architecture, counted)
+        if refused:
+            return dataclasses.replace(trial, violations=refused, seconds=round(time.monotonic() - begun, 3))
         predicted = predict(options, self.space.input_shape, self.space.classes, self.target)
         trial = dataclasses.replace(trial, predicted=predicted.as_dict(), violations=predicted.problems)
         accuracy = None if predicted.problems else self.judge(architecture)
         status = trial.status if predicted.problems else "trained"
         return dataclasses.replace(trial, status=status, accuracy=accuracy, seconds=round(time.monotonic() - begun, 3))
+
+    def _refused(self, architecture: Architecture, counted: Mapping[str, int]) -> tuple[str, ...]:
+        """Why an architecture cannot fit, as far as that is known without an image; empty where it may.
+
+        Weights alone, or multiply-accumulates, may be too many. What counts too much only with the gap of another architecture is planned.
+        """
+        budget = self.target.budget
+        sure: dict[str, float | None] = {"macs": self.options.macs, "flash": budget.flash}
+        above = over(counted, sure)
+        if above or not over(counted, self.limits()):
+            return tuple(f"{counted[kind]:,} {UNITS[kind]} counted, {sure[kind]:,.0f} allowed" for kind in above)
+        planned = estimate(architecture.options(), self.space.input_shape, self.space.classes, self.target)
+        sizes = {kind: planned[kind] + self.beside[kind] for kind in planned}
+        allowed: dict[str, float | None] = {"flash": budget.flash, "ram": budget.ram}
+        above = {kind: share for kind, share in over(sizes, allowed).items() if share > _DOUBT}
+        return tuple(f"{sizes[kind]:,} {UNITS[kind]} planned, not linked, {allowed[kind]:,.0f} allowed" for kind in above)
 
     def _trained(self, architecture: Architecture) -> float:
         """On val, after a short training from the supernet's weights; the trained network is kept."""

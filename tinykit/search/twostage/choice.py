@@ -15,13 +15,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tinykit import atomic
 from tinykit.config.search import SearchConfig
 from tinykit.errors import BudgetError
+from tinykit.report.spaces import spaces_page
+from tinykit.report.trials import table_csv
 from tinykit.search.candidates import over
 from tinykit.search.costs import CostModel
+from tinykit.search.gap import measured
 from tinykit.search.lines import append_line, damaged, read_lines
-from tinykit.search.predict import Target, estimate, predict
-from tinykit.search.space import Space
+from tinykit.search.predict import Target, estimate
 from tinykit.search.twostage.spaces import Candidate
 
 DRAWS = "draws.jsonl"
@@ -201,19 +204,10 @@ class Choice:
     def _correction(self, candidate: Candidate) -> dict[str, int]:
         """What an image takes beyond its estimate, flash and ram: of the architecture in the middle of the space, linked and run."""
         if candidate.name not in self._corrections:
-            found = self._measured(candidate.space)
+            found = measured(candidate.space, self.target).planned
             append_line(self.folder / CORRECTIONS, {"space": candidate.name, **found})
             self._corrections[candidate.name] = found
         return self._corrections[candidate.name]
-
-    def _measured(self, space: Space) -> dict[str, int]:
-        for indices in (space.middle(), {decision.name: 0 for decision in space.decisions}):
-            options = space.architecture(indices).options()
-            linked = predict(options, space.input_shape, space.classes, self.target)
-            if linked.flash is not None and linked.ram is not None:
-                planned = estimate(options, space.input_shape, space.classes, self.target)
-                return {"flash": linked.flash - planned["flash"], "ram": linked.ram - planned["ram"]}
-        return {"flash": 0, "ram": 0}  # neither can be linked into the board's memory at all
 
     def _refusal(self) -> list[str]:
         lines = [f"search: none of the {len(self.draws)} architectures that were drawn from {len(self.spaces)} spaces fits: choose smaller "
@@ -222,3 +216,11 @@ class Choice:
             least = min((draw for draw in self.draws.values() if draw.space == space.name), key=lambda draw: draw.macs)
             lines.append(f"  {space.name}: the smallest drawn: {'; '.join(least.violations)}")
         return lines
+
+
+def write_spaces(choice: Choice, folder: Path, title: str, quicktest: bool) -> None:
+    """spaces.csv and spaces.html: what was drawn so far."""
+    rows = choice.rows()
+    atomic.write_text(folder / "spaces.csv", table_csv(rows))
+    page = spaces_page(rows, choice.distributions(), title, choice.target.board.name, quicktest)
+    atomic.write_text(folder / "spaces.html", page)

@@ -1,0 +1,211 @@
+"""Searched networks against the same backbone scaled in width, paired by seed, with one limit of multiply-accumulates and as much time.
+
+Example:
+    TINYKIT_DATA=folder python benchmarks/search.py                          # every row that has no result yet
+    TINYKIT_DATA=folder python benchmarks/search.py har_60k_search_0         # one row, again
+    python benchmarks/search.py --table                                      # only write the table again
+
+A row `NAME_search_SEED` is `python -m tinykit.search` with recipe int8. Row `NAME_width_SEED` tunes the backbone that the configuration
+names as its model: random widths (one factor for all stages) and learning rates, trained as long as the search's result, until all trials
+together have taken as long as the searcher took with everything; the best on val counts. Results are appended to benchmarks/search.jsonl
+(the last of a row counts) and shown in benchmarks/search.md.
+"""
+
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rows import Result, Runs, read, table_line
+
+FOLDER = Path("runs/search")
+FACTORS = tuple(round(0.25 * 1.06**i, 3) for i in range(44))
+"""Of all widths, 0.25 to 3.06."""
+LEAST = 0.6
+"""Share of the limit that a scaled backbone takes at least: narrower ones are known to be worse."""
+TRIALS = 200
+ALPHA = 2.0
+"""Standard errors that count as better."""
+FEWER = 0.75
+"""Share of the multiply-accumulates that counts as better at equal accuracy."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Attributes: name: of its rows; config: of the search; macs: the limit; shape, classes: of the data; seeds: how many pairs; minutes:
+    that search and final training may take."""
+
+    name: str
+    config: str
+    macs: int
+    shape: tuple[int, ...]
+    classes: int
+    seeds: int
+    minutes: float
+
+    @property
+    def settings(self) -> list[str]:
+        """What both sides set."""
+        return ["budget.flash=null", "budget.ram=null"]
+
+
+WORDS, WAKE, HAR = ((49, 10, 1), 3), ((49, 10, 1), 5), ((128, 9), 6)
+CONTESTS = (
+    Contest("words3_90k", "search_words3", 90_000, *WORDS, 5, 10),
+    Contest("words3_200k", "search_words3", 200_000, *WORDS, 5, 10),
+    Contest("wakewords5_90k", "search_wakewords5", 90_000, *WAKE, 5, 10),
+    Contest("wakewords5_200k", "search_wakewords5", 200_000, *WAKE, 5, 10),
+    Contest("har_60k", "search_har", 60_000, *HAR, 5, 10),
+    Contest("har_150k", "search_har", 150_000, *HAR, 5, 10),
+    Contest("cifar10_3M", "search_cifar10", 3_000_000, (32, 32, 3), 10, 2, 40),
+)
+
+
+def rows() -> dict[str, tuple[Contest, str, int]]:
+    """Row -> contest, side, seed; a seed's search before its baseline, which needs its time."""
+    return {f"{c.name}_{side}_{seed}": (c, side, seed) for c in CONTESTS for seed in range(c.seeds) for side in ("search", "width")}
+
+
+ROWS = rows()
+
+
+def backbone(contest: Contest) -> list[dict[str, Any]]:
+    """The stages that the configuration trains where nobody searches."""
+    from tinykit.config.loading import load_config
+
+    options = load_config(contest.config).config.model.options
+    stages: list[dict[str, Any]] = options["stages"]
+    return stages
+
+
+def scaled(stages: list[dict[str, Any]], factor: float) -> list[dict[str, Any]]:
+    """All widths times the factor, to multiples of 4."""
+
+    def width(value: int) -> int:
+        return max(4, 4 * round(value * factor / 4))
+
+    return [{**stage, **{key: width(stage[key]) for key in ("filters", "expanded") if stage.get(key)}} for stage in stages]
+
+
+def widths(contest: Contest) -> list[list[dict[str, Any]]]:
+    """The scaled backbones between `LEAST` of the limit and all of it, none twice."""
+    from tinykit.models.macs import count_macs
+    from tinykit.models.registry import build_model
+
+    found: dict[str, list[dict[str, Any]]] = {}
+    for factor in FACTORS:
+        stages = scaled(backbone(contest), factor)
+        macs = count_macs(build_model("staged", contest.shape, contest.classes, {"stages": stages}))
+        if LEAST * contest.macs <= macs <= contest.macs:
+            found[json.dumps(stages)] = stages
+    if not found:
+        raise SystemExit(f"{contest.name}: no width of the backbone takes between {LEAST:.0%} of {contest.macs:,} and all of it")
+    return list(found.values())
+
+
+def arguments(row: str) -> list[str]:
+    """Of `python -m tinykit.search`, without --workdir."""
+    contest, side, seed = ROWS[row]
+    sets = [*contest.settings, "recipe=int8", f"search.macs={contest.macs}"]
+    if side == "width":
+        parameters = {
+            "model.options.stages": {"values": widths(contest)},
+            "steps.train.learning_rate": {"least": 0.0005, "most": 0.02, "scale": "log"},
+        }
+        tune = {"method": "random", "trials": TRIALS, "seconds": seconds_of(row), "parameters": parameters}
+        sets = [*contest.settings, "recipe=float", "search=null", f"tune={json.dumps(tune)}"]
+    return ["--config", contest.config, *(word for s in sets for word in ("--set", s)), "--seed", str(seed)]
+
+
+def seconds_of(row: str) -> float:
+    """What the search of the same seed took with everything, of one kind of machine."""
+    search = row.replace("_width_", "_search_")
+    found = {r["row"]: r for r in read(Path(__file__).with_name("search.jsonl"))}
+    if search not in found:
+        raise SystemExit(f"{row}: the search {search} comes first: its time is this row's")
+    taken: float = found[search]["seconds"]
+    return taken
+
+
+def kept(row: str, folder: Path, metrics: Result) -> Result:
+    """What the table keeps. Raises SystemExit where the run is no result."""
+    if metrics.get("quicktest") or metrics["data"]["synthetic"]:
+        raise SystemExit(f"{row}: refused: a quick test, or synthetic data")
+    result = json.loads((folder / "search.json").read_text(encoding="utf-8"))
+    keys = ("accuracy", "macs", "parity", "flash", "ram", "seed")
+    winner = result["winner"]
+    found = winner.get("architecture") or winner["values"]
+    more = {key: result.get(key) for key in ("counted", "predicted", "real")}
+    return {key: metrics[key] for key in keys} | {"trials": result["trials"]["all"], "found": found, **more}
+
+
+def _score(result: Result) -> float:
+    """Float top-1 on the test split, in percent."""
+    score: float = result["accuracy"]["float"]
+    return 100 * score
+
+
+def summary(contest: Contest, found: dict[str, Result]) -> str:
+    """One line of the table."""
+    pairs = []
+    for seed in range(contest.seeds):
+        pair = [found.get(f"{contest.name}_{side}_{seed}") for side in ("search", "width")]
+        if all(pair):
+            pairs.append(pair)
+    if not pairs:
+        return f"| {contest.name} | not measured | | | | | | | |"
+    ours, theirs = ([_score(pair[i]) for pair in pairs] for i in (0, 1))
+    gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
+    error = statistics.stdev(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
+    gap = statistics.fmean(gaps)
+    macs = [statistics.fmean(pair[i]["macs"] for pair in pairs) for i in (0, 1)]
+    better = gap > ALPHA * error or (gap >= 0 and macs[0] <= FEWER * macs[1])
+    longest = max(pair[0]["seconds"] for pair in pairs) / 60
+    cells = [contest.name, str(len(pairs)), _spread(ours), _spread(theirs), f"{gap:+.2f}", f"{error:.2f}"]
+    cells += [f"{macs[0]:,.0f} / {macs[1]:,.0f}", f"{longest:.1f} of {contest.minutes:g}", "yes" if better else "NO"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _spread(scores: list[float]) -> str:
+    return f"{statistics.fmean(scores):.2f} ({min(scores):.2f} to {max(scores):.2f})"
+
+
+def table(found: dict[str, Result]) -> str:
+    """The results as Markdown."""
+    heading = ("limit", "pairs", "searched, top-1 %", "widths, top-1 %", "gap", "standard error", "MACs", "minutes, longest", "better")
+    lines = [
+        "# Searched networks against scaled ones",
+        "",
+        "`python benchmarks/search.py`, 2 cores, pairs of one seed. Searched: `tinykit.search`, everything included. Widths: the backbone",
+        "that the configuration names, all widths times one factor; widths and learning rates are drawn at random and each is trained in",
+        "full until the trials together have taken as long as the search; the best on val. Float accuracy on the test split, which neither",
+        f"has seen. Better: by more than {ALPHA:g} standard errors of the paired gaps, or no worse with at most {FEWER:.0%} of the",
+        "multiply-accumulates.",
+        "",
+        f"| {' | '.join(heading)} |",
+        "|---" * len(heading) + "|",
+        *(summary(contest, found) for contest in CONTESTS),
+        "",
+        "## Every run",
+        "",
+        "| row | float | integer | MACs | trials | parity | seconds | CPU s | date |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_detail(row, found[row]) for row in ROWS if row in found),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _detail(row: str, r: Result) -> str:
+    integer = r["accuracy"]["integer"]
+    cells = [row, f"{_score(r):.2f}", None if integer is None else f"{100 * integer:.2f}", r["macs"], r["trials"]]
+    cells += [r["parity"]["engine_vs_reference"], f"{r['seconds']:.0f}", r.get("cpu_seconds"), r["date"]]
+    return table_line(cells, [])[: -len(" `` |")]
+
+
+RUNS = Runs("search", FOLDER, dict.fromkeys(ROWS, ()), kept, table, module="tinykit.search", metrics="run/metrics.json", words=arguments)
+
+
+if __name__ == "__main__":
+    RUNS.main()
