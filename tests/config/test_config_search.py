@@ -44,6 +44,16 @@ def test_there_is_one_for_each_task_of_the_documentation():
         ("search.warmup_epochs=30", "warmup_epochs: expected fewer than the 30 epochs"),
         ("search.stagez=1", "did you mean"),
         ("search.weight_bits=3", "search.weight_bits"),
+        ("search.method=three_stage", "search.method"),
+        ("search.two_stage.resolutions=[8, 0]", "sides from 1 to 4096, or [height, width], got 0"),
+        ("search.two_stage.resolutions=[[8, 8, 8]]", "or [height, width], got [8, 8, 8]"),
+        ("search.two_stage.resolutions=[8, [8, 8]]", "a resolution is there twice"),
+        ("search.two_stage.widths=[0]", "multipliers above 0, up to 16"),
+        ("search.two_stage.widths=[1, 1.0]", "different multipliers"),
+        ("search.two_stage.widths=[]", "search.two_stage.widths"),
+        ("search.two_stage.population=1", "search.two_stage.population"),
+        ("search.two_stage.crossover=1.5", "search.two_stage.crossover"),
+        ("search.two_stage.rank=best", "search.two_stage.rank"),
     ],
 )
 def test_what_is_wrong_is_named(override, message):

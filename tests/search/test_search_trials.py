@@ -87,6 +87,8 @@ def test_csv_and_page_show_every_trial():
     assert [line["key"] for line in lines] == ["good", "beaten", "<b>"] and lines[2]["accuracy"] == ""
     page = pareto_page(rows, {"flash": 350, "ram": None}, "digits", "nano33ble", True)
     assert page.count("<circle") == 6 and "QUICKTEST" in page and "<b>" not in page and "&lt;b&gt;" in page and 'class="limit"' in page
+    assert "SYNTHETIC" not in page
+    assert "SYNTHETIC DATA: SCORES MEAN NOTHING" in pareto_page(rows, {"flash": 350, "ram": None}, "vww", "nano33ble", True, True)
     assert "<svg" not in pareto_page([], {"flash": None, "ram": None}, "none", "nano33ble", False)
 
 

@@ -32,11 +32,14 @@ def table_csv(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def pareto_page(rows: Sequence[Row], limits: Mapping[str, int | None], title: str, board: str, quicktest: bool) -> str:
+def pareto_page(
+    rows: Sequence[Row], limits: Mapping[str, int | None], title: str, board: str, quicktest: bool, synthetic: bool = False
+) -> str:
     """A self-contained page: accuracy on val over flash, RAM and cycles of the trials that were trained, and a table of all.
 
     Args:
         limits: flash and ram of the budget in bytes, cycles where they are limited; None for no limit.
+        synthetic: the data were generated, and accuracies say nothing.
     """
     shown = [row for row in rows if row["accuracy"] is not None]
     panels = [panel for key, label, unit in _PANELS if (panel := _panel(shown, key, label, unit, limits.get(key)))]
@@ -51,9 +54,10 @@ def pareto_page(rows: Sequence[Row], limits: Mapping[str, int | None], title: st
         }
         for row in sorted(rows, key=lambda row: (not row["pareto"], -(row["accuracy"] or 0.0), row["trial"]))
     ]
-    values = {"title": title, "board": board, "quicktest": quicktest, "panels": panels, "rows": table, "box": curves}
+    values = {"title": title, "board": board, "quicktest": quicktest, "synthetic": synthetic, "panels": panels, "rows": table}
     values["tuned"] = any("values" in row for row in rows)
-    return environment().get_template("pareto.html.jinja").render(version=tinykit.__version__, infeasible=len(rows) - len(shown), **values)
+    page = environment().get_template("pareto.html.jinja")
+    return page.render(version=tinykit.__version__, infeasible=len(rows) - len(shown), box=curves, **values)
 
 
 def _panel(rows: Sequence[Row], key: str, label: str, unit: float, limit: int | None) -> dict[str, Any] | None:

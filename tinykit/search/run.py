@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shlex
 import sys
 from collections.abc import Callable
@@ -28,11 +27,12 @@ from tinykit.recipe.services import Services
 from tinykit.recipe.step import MetricsLog, StepContext
 from tinykit.report.trials import pareto_csv, pareto_page
 from tinykit.search.gap import Gap, measured
-from tinykit.search.predict import Target, with_dropout
+from tinykit.search.predict import Target
 from tinykit.search.space import Space
 from tinykit.search.trials import Trial, Trials, pareto
 from tinykit.search.twostage.choice import Choice, Standing, write_spaces
 from tinykit.search.twostage.spaces import Candidate, candidates
+from tinykit.search.winnerconfig import winner_config
 
 if TYPE_CHECKING:
     from tinykit.data import Chain, Dataset
@@ -100,6 +100,7 @@ class _Search:
     def __post_init__(self) -> None:
         self.services = Services()
         self.choice: Standing | None = None
+        self.synthetic = False
         self.folder = self.rundir.path / SEARCH
         run = self.config.config
         self.target = Target(
@@ -181,6 +182,7 @@ class _Search:
         self.console.line(f"  {message}")
 
     def _announce(self, dataset: Dataset) -> None:
+        self.synthetic = dataset.synthetic
         synthetic = "  SYNTHETIC: scores mean nothing" if dataset.synthetic else ""
         self.console.line(f"data: {dataset.name}: train {len(dataset.train)}, val {len(dataset.val)} samples{synthetic}")
 
@@ -236,7 +238,7 @@ class _Search:
         ]  # fmt: skip
         atomic.write_text(self.folder / "pareto.csv", pareto_csv(rows))
         limits = {"flash": self.target.budget.flash, "ram": self.target.budget.ram}
-        page = pareto_page(rows, limits, self.config.name, self.target.board.name, self.quicktest)
+        page = pareto_page(rows, limits, self.config.name, self.target.board.name, self.quicktest, self.synthetic)
         atomic.write_text(self.folder / "pareto.html", page)
 
     def _foreseen(self, winner: Trial, context: StepContext) -> dict[str, Any]:
@@ -283,6 +285,7 @@ class _Search:
             "gap": gap,
             "run": {key: metrics[key] for key in ("accuracy", "parity", "budget_met", "board")},
             "quicktest": self.quicktest,
+            "synthetic": self.synthetic,
         }
         for kind, value in real.items():
             if value is not None and predicted.get(kind) is not None:
@@ -292,26 +295,3 @@ class _Search:
         self.rundir.finish()
         self.console.line(f"done: {self.rundir.path / RESULT}, {self.folder / 'pareto.html'}")
         return result
-
-
-def winner_config(config: ResolvedConfig, winner: Trial, start: Path | None) -> dict[str, Any]:
-    """The configuration of the winner's run: the search's, with the architecture in the place of its model.
-
-    Args:
-        start: a model file to begin with; None: from scratch.
-    """
-    options = config.config.search
-    if options is None:
-        raise ConfigError("the configuration has no section `search`")
-    data = copy.deepcopy(config.to_dict())
-    del data["search"]
-    data["model"] = {"name": "staged", "options": with_dropout(winner.architecture, options.dropout)}
-    if start is not None:
-        data["model"] = {"path": str(start.absolute())}
-    for step in data["recipe"]:
-        for name, settings in step.items():
-            if options.weight_bits < 8 and "bits" in settings:
-                settings["bits"] = {"*": options.weight_bits}
-            if start is not None and name == "train":
-                settings["when"] = "always"
-    return data
