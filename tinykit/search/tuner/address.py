@@ -5,6 +5,8 @@ import re
 from tinykit.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
+PATIENCE = 3600.0
+"""Seconds for which a worker waits for a chief: a batch system may start it later, or again."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
 

@@ -25,13 +25,11 @@ from keras_tuner.src.distribute.oracle_client import OracleClient
 from tinykit.errors import ConfigError
 from tinykit.recipe.interrupt import StopFlag
 from tinykit.search.trials import Trial
-from tinykit.search.tuner.address import check_worker, parse_address
+from tinykit.search.tuner.address import PATIENCE, check_worker, parse_address
 from tinykit.search.tuner.desk import Desk, Task
 from tinykit.search.tuner.space import TuneSpace
 from tinykit.search.tuner.worker import Attempt, Tuner
 
-PATIENCE = 3600.0
-"""Seconds for which a worker waits for a chief: a batch system may start it later, or again."""
 _CALL = 5.0
 _POLL = 0.2
 _ONE_AT_A_TIME = threading.Lock()

@@ -24,7 +24,7 @@ from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 from tinykit.recipe.rundir import SEARCH, RunDir, differences
 from tinykit.search.trials import Trial, Trials
-from tinykit.search.tuner.address import check_worker, parse_address
+from tinykit.search.tuner.address import PATIENCE, check_worker, parse_address
 from tinykit.search.tuner.attempt import Attempts, TrialServices, check_task, first_train, shown
 from tinykit.search.tuner.space import TuneSpace, check_parameters
 from tinykit.search.tuner.tables import write_tables
@@ -128,8 +128,6 @@ def join(
 
 def _same(config: ResolvedConfig, workdir: Path, quicktest: bool, stop: StopFlag, console: Console) -> None:
     """Waits until a chief has begun in this directory. Raises ConfigError where it searches something else, or none comes."""
-    from tinykit.search.tuner.distributed import PATIENCE
-
     resolved, until = workdir / "config.resolved.yaml", time.monotonic() + PATIENCE
     if not resolved.exists():
         console.line(f"waiting for a chief with --workdir {workdir}")
