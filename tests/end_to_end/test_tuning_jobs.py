@@ -40,7 +40,9 @@ def test_workers_are_ended_with_their_chief(tmp_path):
     assert len((tmp_path / "ended.txt").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize(("task", "ends", "requeued"), [("0", 0, []), ("0", 143, ["requeue 7_0"]), ("3", 143, ["requeue 7_3"]), ("3", 2, [])])
+@pytest.mark.parametrize(
+    ("task", "ends", "requeued"), [("0", 0, []), ("0", 143, ["requeue 7_0"]), ("3", 143, ["requeue 7_3"]), ("3", 2, [])]
+)
 def test_task_0_of_the_array_is_the_chief(tmp_path, task, ends, requeued):
     stand_in(tmp_path, "srun", f'echo "$@" >srun.txt\nexit {ends}\n')
     stand_in(tmp_path, "scontrol", 'echo "$@" >>scontrol.txt\n')

@@ -99,6 +99,14 @@ def test_unfinished_folders_go_with_unfinished_files():
     assert sorted(str(p) for p in Path("w").rglob("*")) == ["w/engine", "w/kept"]
 
 
+def test_unfinished_files_of_run_directories_inside_are_left_to_them():
+    for file in ("w/search/trials/one/.tmp-8-model.keras", "w/search/.tmp-7-pareto.csv"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text("half")
+    with rundir.RunDir(Path("w"), inner="search/trials"):
+        assert Path("w/search/trials/one/.tmp-8-model.keras").exists() and not Path("w/search/.tmp-7-pareto.csv").exists()
+
+
 def test_a_quicktest_that_was_killed_at_once_does_not_mark_a_real_run():
     Path("w").mkdir()
     Path("w/QUICKTEST").write_text("")

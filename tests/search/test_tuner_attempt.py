@@ -13,7 +13,8 @@ from tinykit.boards.table import Budget
 from tinykit.config.loading import load_config
 from tinykit.config.tune import TuneLimits
 from tinykit.data.dataset import Dataset, Split
-from tinykit.errors import BudgetError, DataError, ModelError
+from tinykit.errors import BudgetError, DataError, ModelError, Terminated
+from tinykit.locking import hold
 from tinykit.recipe.interrupt import StopFlag
 from tinykit.recipe.services import Services
 from tinykit.search.trials import Trial, Trials
@@ -113,6 +114,19 @@ def test_a_trial_of_hyperband_goes_on_from_the_one_before(tmp_path):
     config = made._staged(Task(1, Proposal(VALUES, stage)), made.config)
     assert config.steps[0].options["epochs"] == 6 and config.steps[0].options["when"] == "always"
     assert config.config.model.path == str(before.absolute()) and config.config.model.name is None
+
+
+def test_a_trial_that_another_process_still_runs_is_waited_for(tmp_path):
+    made, folder = attempts(tmp_path), tmp_path / "trials" / "one"
+    folder.mkdir(parents=True)
+    made._wait_for(folder)
+    (folder / "lock").touch()
+    made._wait_for(folder)
+    with (folder / "lock").open("a+") as held:
+        assert hold(held)
+        made.stop.ask()
+        with pytest.raises(Terminated):
+            made._wait_for(folder)
 
 
 def stub(key, accuracy, epochs=None):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,11 +79,13 @@ def _has(other: Path, index: int, label: str, own: Sequence[str], quicktest: boo
 def _copy(source: Path, folder: Path) -> None:
     """Copies what a step left, DONE last, so that a kill in between leaves a step that is not finished."""
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-    for file in sorted(source.rglob("*")):
-        inner = file.relative_to(source)
-        if file.is_file() and inner.parts[0] not in (CHECKPOINT, "DONE") and not file.name.startswith(atomic.PREFIX):
-            (folder / inner).parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_bytes(folder / inner, file.read_bytes())
+    for where, folders, files in os.walk(source):
+        folders[:] = [name for name in folders if name != CHECKPOINT]  # whoever has finished the step may be removing it just now
+        for name in files:
+            inner = (Path(where) / name).relative_to(source)
+            if inner.parts[0] != "DONE" and not name.startswith(atomic.PREFIX):
+                (folder / inner).parent.mkdir(parents=True, exist_ok=True)
+                atomic.write_bytes(folder / inner, (source / inner).read_bytes())
     atomic.write_text(folder / "DONE", "")
 
 

@@ -15,6 +15,7 @@ from tinykit.config.loading import ResolvedConfig, with_values
 from tinykit.config.tune import TuneConfig, TuneLimits
 from tinykit.engine.goal import GOALS
 from tinykit.errors import BudgetError, ConfigError, DataError, ModelError
+from tinykit.locking import hold
 from tinykit.recipe.budget import resolve_budget
 from tinykit.recipe.interrupt import StopFlag
 from tinykit.recipe.registry import step_class
@@ -165,6 +166,7 @@ class Attempts:
 
         folder = self.folder / task.key
         others = sorted(other for other in self.folder.glob("*") if other != folder) if self.folder.is_dir() else []
+        self._wait_for(folder)
         self.services.forget()
         command = f"python -m tinykit.train --config {folder / 'config.resolved.yaml'}"
         metrics = run(
@@ -173,6 +175,15 @@ class Attempts:
         )  # fmt: skip
         found = json.loads((folder / VAL).read_text(encoding="utf-8"))
         return metrics, float(found["accuracy"])
+
+    def _wait_for(self, folder: Path) -> None:
+        """Until nobody runs this trial: one whose worker was taken for dead, and was not, is done when this returns."""
+        while (folder / "lock").exists():
+            with (folder / "lock").open("a+") as stream:
+                if hold(stream):
+                    return
+            self.stop.check()
+            time.sleep(1.0)
 
     def _staged(self, task: Task, config: ResolvedConfig) -> ResolvedConfig:
         """Of Hyperband: with the epochs of the stage, those of an earlier stage less, whose network it begins with."""

@@ -100,6 +100,8 @@ class Chief(OracleClient):
         super().__init__(oracle)
         self._where = f"{os.environ[_VARIABLES[0]]}:{os.environ[_VARIABLES[1]]}"
         self._stop, self._over, self._patience = stop, over, patience
+        channel = grpc.insecure_channel(self._where, options=[("grpc.enable_http_proxy", 0)])  # a chief is never behind a proxy for the web
+        self.stub = protos.get_service_grpc().OracleStub(channel)
 
     def _ask(self, call: Any, request: Any) -> Any:
         """The answer; None where the search is over and nobody answers. Every request may be repeated: see Desk."""

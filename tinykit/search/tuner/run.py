@@ -23,7 +23,7 @@ from tinykit.recipe.budget import resolve_budget
 from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 from tinykit.recipe.rundir import SEARCH, RunDir, differences
-from tinykit.search.trials import Trial, Trials
+from tinykit.search.trials import Trial, Trials, pareto
 from tinykit.search.tuner.address import PATIENCE, check_worker, parse_address
 from tinykit.search.tuner.attempt import Attempts, TrialServices, check_task, first_train, shown
 from tinykit.search.tuner.space import TuneSpace, check_parameters
@@ -280,6 +280,7 @@ class _Tuning:
             "config": self.config.name,
             "method": self.tune.method,
             "trials": {"all": len(status), "infeasible": status.count("infeasible"), "failed": status.count("failed")},
+            "front": [row.key for row in pareto(trials.rows)],
             "winner": {"key": winner.key, "values": dict(winner.values), "val_accuracy": winner.accuracy, **winner.figures},
             "real": {
                 "flash": metrics["flash"]["total"], "ram": metrics["ram"]["total"],

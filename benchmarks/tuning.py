@@ -1,0 +1,216 @@
+"""Searches with stub trials that sleep, by real processes: how much two workers save, and what is left after kills at random moments.
+
+    python benchmarks/tuning.py --seed 0
+
+Workers: a chief and one, two or four workers on loopback; seconds from the first trial that is handed out to the last row.
+Kills: every method by one process that gets SIGKILL ten times at random moments of its trials, and a chief with two workers,
+one of which, drawn at random, gets SIGKILL ten times and is started again; then the trials are compared with those of a search
+that nobody interrupts. Writes benchmarks/tuning.md.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "search")]
+
+SLEEP = 2.0
+SHORT = 0.4
+KILLS = 10
+METHODS = ("random", "bayesian", "hyperband", "nsga2")
+
+
+def play(role: str, method: str, folder: Path, address: str, sleep: float) -> None:
+    """One process of a search: alone, the chief, or a worker whose name is the role."""
+    from tuner_stubs import Study, row, section
+
+    from tinykit.recipe.interrupt import StopFlag
+    from tinykit.search.tuner.distributed import served, work
+    from tinykit.search.tuner.space import TuneSpace
+
+    def attempt(task):
+        with (folder / "tries.txt").open("a") as stream:
+            stream.write(f"{task.key}\n")
+        time.sleep(sleep)
+        return row(task)
+
+    if role == "alone":
+        Study(folder, section(method), attempt=attempt).run()
+    elif role == "chief":
+        study = Study(folder, section(method), lease=5.0)
+        begun: list[float] = []
+        handed, study.desk.create_trial = study.desk.create_trial, lambda name: (begun.append(time.monotonic()), handed(name))[1]
+        with served(study.desk, address, StopFlag(), print):
+            (folder / "seconds.txt").write_text(f"{time.monotonic() - begun[0]:.2f}" if begun else "0")
+    else:
+        (folder / f"{role}.ready").touch()
+        while not (folder / "go").exists():
+            time.sleep(0.02)
+        work(role, address, TuneSpace(section(method).parameters), attempt, StopFlag(), folder, over=(folder / "over").exists, beat=0.5)
+
+
+def start(role: str, method: str, folder: Path, address: str = "0", sleep: float = SHORT) -> subprocess.Popen[bytes]:
+    """Such a process, in a group of its own."""
+    command = [
+        sys.executable,
+        __file__,
+        "--role",
+        role,
+        "--method",
+        method,
+        "--folder",
+        str(folder),
+        "--address",
+        address,
+        "--sleep",
+        str(sleep),
+    ]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def free_port() -> str:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+def rows(folder: Path) -> list[str]:
+    """Keys of the finished trials, in order; a line that is being written is not one."""
+    file = folder / "trials.jsonl"
+    return [json.loads(line)["key"] for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")] if file.exists() else []
+
+
+def tries(folder: Path) -> int:
+    """How many trials were begun."""
+    file = folder / "tries.txt"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def shared(workers: int, folder: Path) -> tuple[float, list[str], int]:
+    """(seconds, keys, tries) of a random search by so many workers, all of which begin at once."""
+    folder.mkdir()
+    address = free_port()
+    processes = [start(role, "random", folder, address, SLEEP) for role in ("chief", *(f"worker{n}" for n in range(workers)))]
+    while len(list(folder.glob("*.ready"))) < workers:
+        time.sleep(0.1)
+    (folder / "go").touch()
+    for process in processes:
+        if process.wait():
+            raise SystemExit(f"a process of {folder} ended with {process.returncode}")
+    return float((folder / "seconds.txt").read_text()), rows(folder), tries(folder)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL, to the process and its children."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def killed_alone(method: str, folder: Path, rng: random.Random) -> tuple[list[str], int]:
+    """(keys, kills) of a search by one process that is killed again and again, each time after at least one try."""
+    folder.mkdir()
+    kills = 0
+    while True:
+        before, process = tries(folder), start("alone", method, folder)
+        if kills < KILLS:
+            while process.poll() is None and tries(folder) == before:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 1.5 * SHORT))
+            if process.poll() is None:
+                kill(process)
+                kills += 1
+                continue
+        if process.wait():
+            raise SystemExit(f"{method}: ended with {process.returncode}")
+        return rows(folder), kills
+
+
+def killed_team(folder: Path, rng: random.Random) -> tuple[list[str], int, int]:
+    """(keys, kills, tries) of a random search by a chief and two workers, one of which is killed again and again."""
+    folder.mkdir()
+    (folder / "go").touch()
+    address, kills = free_port(), 0
+    roles = ("chief", "one", "two")
+    team = {role: start(role, "random", folder, address) for role in roles}
+    while kills < KILLS and team["chief"].poll() is None:
+        before = tries(folder)
+        until = time.monotonic() + 60
+        while tries(folder) == before and team["chief"].poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, SHORT))
+        role = rng.choice(roles)
+        if team["chief"].poll() is None and team[role].poll() is None:
+            kill(team[role])
+            kills += 1
+            team[role] = start(role, "random", folder, address)
+    team["chief"].wait()
+    (folder / "over").touch()
+    for process in team.values():
+        process.wait()
+    return rows(folder), kills, tries(folder)
+
+
+def table(seed: int, folder: Path) -> str:
+    """Everything measured, as Markdown."""
+    lines = ["# Tuning by several processes, and kills", ""]
+    today = datetime.date.today().isoformat()
+    lines += [
+        f"{today}, `python benchmarks/tuning.py --seed {seed}`, on {os.cpu_count()} cores that did other work too, measured on the host",
+        "",
+    ]
+    lines += [f"Random search, stub trials that sleep for {SLEEP:g} s; all workers begin at once:", ""]
+    lines += ["| workers | seconds | of one worker's | trials | tries | lost or done twice |", "|---|---|---|---|---|---|"]
+    first, expected = 0.0, None
+    for workers in (1, 2, 4):
+        seconds, found, tried = shared(workers, folder / f"shared{workers}")
+        first, expected = first or seconds, expected or found
+        wrong = len(set(expected) ^ set(found)) + len(found) - len(set(found)) + tried - len(found)
+        lines.append(f"| {workers} | {seconds:.1f} | {seconds / first:.2f} | {len(found)} | {tried} | {wrong} |")
+    lines += ["", f"SIGKILL at random moments, stub trials of {SHORT:g} s:", ""]
+    lines += ["| search | kills | trials | same trials as without kills | done twice |", "|---|---|---|---|---|"]
+    rng = random.Random(seed)
+    for method in METHODS:
+        plain = folder / f"plain_{method}"
+        plain.mkdir()
+        if start("alone", method, plain, sleep=0.0).wait():
+            raise SystemExit(f"{method}: failed")
+        found, kills = killed_alone(method, folder / f"killed_{method}", rng)
+        same = "yes, in the same order" if found == rows(plain) else "NO"
+        lines.append(f"| {method}, one process | {kills} | {len(found)} | {same} | {len(found) - len(set(found))} |")
+    found, kills, _ = killed_team(folder / "team", rng)
+    same = "yes" if set(found) == set(rows(folder / "plain_random")) else "NO"
+    lines.append(f"| random, a chief and two workers | {kills} | {len(found)} | {same} | {len(found) - len(set(found))} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Does what the flags say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
+    for name in ("role", "method", "folder", "address"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    parser.add_argument("--sleep", type=float, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.role:
+        play(given.role, given.method, Path(given.folder), given.address, given.sleep)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        text = table(given.seed, Path(folder))
+    (HERE / "tuning.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
