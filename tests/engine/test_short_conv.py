@@ -194,7 +194,11 @@ def test_instructions_against_int8(kind, limit, toolchain, tmp_path) -> None:
 def test_a_wrong_twin_is_found(kind, zero) -> None:
     graph = narrowed(random_conv(1, 13, 11, (3, 3), (1, 1), **PLAIN, zeros=(-128, zero)), kind)
     assert is_short(graph) and ("_asr" in routine(graph)) == (zero == -128)
-    changes = [("(alone ? 4 : 8)", "(alone ? 6 : 8)"), ("word << (32 - turn)", "word << (31 - turn)"), ("a[p] = least + ", "a[p] = least - ")]
+    changes = [
+        ("(alone ? 4 : 8)", "(alone ? 6 : 8)"),
+        ("word << (32 - turn)", "word << (31 - turn)"),
+        ("a[p] = least + ", "a[p] = least - "),
+    ]
     for old, new in [*changes, ("0 - total - ", "0 - total + "), *[("2 * last", "last")] * (kind == "odd")]:
         assert compare(tampered(spread_engine(graph), old, new), dict(random_samples(graph, 2))).mismatches > 0, old
 
