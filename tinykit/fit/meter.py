@@ -24,6 +24,10 @@ from tinykit.quant.allocation.network import Bits
 
 if TYPE_CHECKING:
     from tinykit.boards.firmware import Build
+    from tinykit.graph import ir
+
+
+LINKED = "linked image"
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Linked:
 
     Attributes:
         flash: bytes of weights, tables, code and runtime.
-        source: 'linked image' or 'code estimated'.
+        source: `LINKED` or 'code estimated'.
     """
 
     flash: int
@@ -116,10 +120,12 @@ class EngineMeter:
     def engine(self, bits: Bits) -> Engine:
         """The generated engine with these bits."""
         if bits not in self._engines:
-            lowered = self._plan(bits)
-            name = c_identifier(lowered.graph.name)
-            self._engines = {bits: generate(lowered.graph, lowered.problem, lowered.plan, name, lowered.variants)}
+            self._engines = {bits: _generated(self._plan(bits))}
         return self._engines[bits]
+
+    def of_graph(self, graph: ir.Graph) -> Linked:
+        """Flash of an integer network, such as one that is calibrated: what its values are decides some kernels."""
+        return self._flash(_generated(lower.planned(graph, Preference(self.goal, storage=self.storage))))
 
     def planned(self, bits: Bits) -> Planned:
         plan = self._plan(bits).plan
@@ -167,8 +173,10 @@ class EngineMeter:
         return build_firmware(sources, board, folder, toolchain=tools, target="bare", optimize=LEVELS[self.goal.name][tools.name])
 
     def _link(self, bits: Bits) -> Linked:
-        engine = self.engine(bits)
-        estimate = Linked(self.constants(bits) + code_estimate(engine), "code estimated")
+        return self._flash(self.engine(bits))
+
+    def _flash(self, engine: Engine) -> Linked:
+        estimate = Linked(engine.weight_bytes + engine.table_bytes + code_estimate(engine), "code estimated")
         if self.board is None:
             return estimate
         try:
@@ -178,6 +186,10 @@ class EngineMeter:
             return estimate
         with tempfile.TemporaryDirectory() as folder:
             try:
-                return Linked(self._build(engine, self.board, tools, Path(folder)).sizes.total, "linked image")
+                return Linked(self._build(engine, self.board, tools, Path(folder)).sizes.total, LINKED)
             except BudgetError:  # it does not fit the board at all: the estimate will do
                 return estimate
+
+
+def _generated(lowered: lower.Lowered) -> Engine:
+    return generate(lowered.graph, lowered.problem, lowered.plan, c_identifier(lowered.graph.name), lowered.variants)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,9 +18,11 @@ from tinykit.recipe.step import CHECKPOINT, StepContext
 if TYPE_CHECKING:
     import keras
 
+    from tinykit.fit.meter import EngineMeter
     from tinykit.fit.preview import Preview
     from tinykit.fit.search import Fitted
     from tinykit.fit.sensitivity import Probe
+    from tinykit.graph import ir
     from tinykit.quant.allocation.network import Bits, Network
     from tinykit.quant.allocation.optimum import Prices
     from tinykit.quant.convert import InputRange
@@ -32,6 +35,8 @@ ALLOCATION = "allocation.json"
 """In the step's folder: bits and bytes of every layer, what was tried, three picks; for the report."""
 
 SENSITIVITY_SAMPLES = 256
+_ATTEMPTS = 4
+"""At allocations that fit also as calibrated."""
 
 
 class BitOptions(BaseModel):
@@ -98,8 +103,13 @@ def check_bits(model: keras.Model, options: BitOptions, context: StepContext) ->
         raise BudgetError(problems)
 
 
-def choose_bits(program: Program, input_range: InputRange, options: BitOptions, context: StepContext) -> Bits | None:
+def choose_bits(
+    program: Program, input_range: InputRange, options: BitOptions, context: StepContext, calibrated: Callable[[Bits], ir.Graph]
+) -> Bits | None:
     """The allocation that the options ask for, None for 8 bits everywhere. An interrupted run goes on with what it had chosen.
+
+    Args:
+        calibrated: the integer network with these bits as it will be before its training.
 
     Raises:
         BudgetError: no allocation fits.
@@ -113,7 +123,7 @@ def choose_bits(program: Program, input_range: InputRange, options: BitOptions, 
     if file.is_file():
         stored = json.loads(file.read_text(encoding="utf-8"))
         return Bits(tuple(stored["groups"]), tuple(stored["weights"]))
-    bits = _Choice(program, input_range, options, context).make()
+    bits = _Choice(program, input_range, options, context, calibrated).make()
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_json(file, {"groups": list(bits.groups), "weights": list(bits.weights)})
     return bits
@@ -128,10 +138,13 @@ def drawn(context: StepContext, most: int) -> np.ndarray:
 class _Choice:
     """One decision: the network as allocators see it, and the files that tell how it was made."""
 
-    def __init__(self, program: Program, input_range: InputRange, options: BitOptions, context: StepContext) -> None:
+    def __init__(
+        self, program: Program, input_range: InputRange, options: BitOptions, context: StepContext, calibrated: Callable[[Bits], ir.Graph]
+    ) -> None:
         from tinykit.fit.preview import preview
 
         self.program, self.input_range, self.options, self.context = program, input_range, options, context
+        self.calibrated = calibrated
         self.found: Preview = preview(program, input_range, options.codebook)
         self.network: Network = self.found.network
 
@@ -164,14 +177,48 @@ class _Choice:
         board, goal = emulated_board(config.budget.board), GOALS[config.engine.optimize]
         stored = StorageWish(config.engine.storage, config.engine.storage_limit)
         if self.options.bits == "rule":
-            fitted, _ = fit_engine(self.found, board, goal, lambda m: fit(self.network, m, budget.flash, budget.ram, log), log, stored)
-            return self._told(fitted).outcome.bits, {}
+
+            def by_rule(flash: int | None) -> tuple[Fitted, EngineMeter]:
+                return fit_engine(self.found, board, goal, lambda m: fit(self.network, m, flash, budget.ram, log), log, stored)
+
+            return self._surely(budget.flash, by_rule)[0].outcome.bits, {}
         probe = self._probe()
         prices = self._prices(probe)
-        allowed = Allowed(budget.flash, budget.ram, budget.instructions)
-        fitted, meter = fit_engine(self.found, board, goal, lambda m: fit_optimum(self.network, m, prices, allowed, log), log, stored)
-        self._told(fitted)
+
+        def best(flash: int | None) -> tuple[Fitted, EngineMeter]:
+            allowed = Allowed(flash, budget.ram, budget.instructions)
+            return fit_engine(self.found, board, goal, lambda m: fit_optimum(self.network, m, prices, allowed, log), log, stored)
+
+        fitted, meter = self._surely(budget.flash, best)
         return self._picked(fitted, meter, prices, probe, budget)
+
+    def _surely(self, most: int | None, attempt: Callable[[int | None], tuple[Fitted, EngineMeter]]) -> tuple[Fitted, EngineMeter]:
+        """What fits also as calibrated, and with ranges that training has moved: they may need other kernels than the network that
+        allocations are measured on. What is too much then is taken off the limit of the next attempt."""
+        from tinykit.fit.meter import LINKED
+        from tinykit.fit.preview import drifted
+
+        found = fitted, meter = attempt(most)
+        self._told(fitted)
+        limit = most
+        for _ in range(_ATTEMPTS):
+            if most is None or limit is None or fitted.linked.source != LINKED:
+                break
+            graph = self.calibrated(fitted.outcome.bits)
+            real = max(meter.of_graph(each).flash for each in (graph, drifted(graph)))
+            if real <= most:
+                return fitted, meter
+            limit -= real - most
+            self.context.log(
+                f"with ranges as calibrated, or half, that takes {real:,} B of flash, {real - most:,} too many: {limit:,} B are asked for"
+            )
+            fitted, meter = attempt(limit)
+            if not fitted.outcome.feasible:
+                self.context.log("nothing smaller fits: training may find ranges that need less")
+                break
+            self._told(fitted)
+            found = fitted, meter
+        return found
 
     def _told(self, fitted: Fitted) -> Fitted:
         """Says what was found. Raises BudgetError where it does not fit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -158,6 +158,7 @@ def prepare(model: keras.Model, options: CalibrationOptions, context: StepContex
         ConfigError: patterns of bits that name nothing.
     """
     from tinykit.quant.convert import fused_program
+    from tinykit.quant.lowering import lower
     from tinykit.quant.model import QuantizedModel
 
     if isinstance(model, QuantizedModel):
@@ -165,10 +166,12 @@ def prepare(model: keras.Model, options: CalibrationOptions, context: StepContex
     kept = to_keep(options, context)
     equalized = context.dataset.task == "anomaly" and kept.clusters is None if options.equalize is None else options.equalize
     program, scale = fused_program(model, batch_norm, equalized), input_range(context)
-    bits = choose_bits(program, scale, options, context)
     raw = drawn(context, options.calibration_samples)
     samples = [context.chain.apply(raw[i : i + 128]) for i in range(0, len(raw), 128)]
-    return Prepared(program, scale, bits, samples, options, context, kept)
+    prepared = Prepared(program, scale, None, samples, options, context, kept)
+    tried = replace(prepared, context=replace(context, log=lambda line: None))
+    bits = choose_bits(program, scale, options, context, lambda bits: lower(tried.build(bits), program.name))
+    return replace(prepared, bits=bits)
 
 
 def describe(quantized: QuantizedModel) -> dict[str, Any]:
