@@ -1,6 +1,7 @@
 """The ledger of trials, the front, and candidates that are made to fit. No TensorFlow."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -37,6 +38,8 @@ def test_no_finished_trial_is_lost_and_a_torn_line_is_dropped(tmp_path):
         again.add(trial("a"))
     assert [json.loads(line)["key"] for line in file.read_text().splitlines()] == ["a", "b"]
     assert again.find("a").gap == {"flash": 40, "ram": 6}
+    planned = dataclasses.replace(trial("d"), predicted={"flash": 100, "ram": 10, "arena": 3})
+    assert planned.gap == {"flash": 40, "ram": 6, "arena": -1}
 
 
 @pytest.mark.parametrize("line", [b"{}", b"[1]", b"nonsense", b'{"key": "a", "violations": 3}'])

@@ -28,6 +28,7 @@ class Prediction:
         ram: bytes of arena, static data and stack.
         instructions, cycles: of one inference, emulated.
         problems: why it does not fit the budget; empty where it does.
+        arena: bytes that the planner gives to activations, of `ram`.
     """
 
     flash: int | None
@@ -35,6 +36,7 @@ class Prediction:
     instructions: int | None
     cycles: int | None
     problems: tuple[str, ...] = ()
+    arena: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without the problems."""
@@ -134,4 +136,4 @@ def figures(compiled: Compiled, target: Target) -> Prediction:
     if limit is not None and instructions is not None and instructions > limit:
         problems.append(f"time: {instructions:,} instructions of {limit:,}")
     cycles = None if run is None else run.cycles
-    return Prediction(compiled.build.sizes.total, compiled.ram, instructions, cycles, tuple(problems))
+    return Prediction(compiled.build.sizes.total, compiled.ram, instructions, cycles, tuple(problems), compiled.build.sizes.arena)

@@ -231,7 +231,7 @@ class _Search:
                 "winner": winner is not None and row.key == winner.key, "accuracy": row.accuracy,
                 **{f"counted_{kind}": value for kind, value in row.counted.items()},
                 **{kind: (row.predicted or {}).get(kind) for kind in ("flash", "ram", "instructions", "cycles")},
-                **{f"gap_{kind}": (row.gap or {}).get(kind) for kind in ("flash", "ram")},
+                **{f"gap_{kind}": (row.gap or {}).get(kind) for kind in ("flash", "ram", "arena")},
                 "violations": "; ".join(row.violations),
             }
             for number, row in enumerate(trials.rows, 1)
@@ -254,6 +254,8 @@ class _Search:
         if not known:
             known = foresee(model, load_config(str(file)), winner, self.target, context)
             atomic.write_json(self.folder / FORESEEN, known)
+        for problem in known.get("problems", ()):
+            self._say(f"before the final training: {problem}")
         return known
 
     def _run(self) -> dict[str, Any]:
@@ -272,6 +274,8 @@ class _Search:
             "instructions": metrics["instructions"], "cycles": metrics["cycles"],
         }  # fmt: skip
         gap = {kind: None if real[kind] is None else real[kind] - winner.counted[kind] for kind in ("flash", "ram")}
+        if metrics["ram"].get("arena") is not None:
+            gap["arena"] = metrics["ram"]["arena"] - winner.counted["ram"]
         result = {
             "config": self.config.name,
             "method": self.options.method,

@@ -27,7 +27,8 @@ class Trial:
             its training came to nothing.
         violations: what it breaks, one line each.
         counted: macs, flash (weights, biases, tables) and ram (activations) as the search counts them.
-        predicted: flash, ram, instructions, cycles of its untrained twin, linked and run on the emulated board; None: refused without.
+        predicted: flash, ram, instructions, cycles and arena of its untrained twin, linked and run on the emulated board; None: refused
+            without.
         accuracy: on val, 0 to 1.
         seconds: that it took.
         values: of a tuner: key of the configuration -> value.
@@ -78,10 +79,12 @@ class Trial:
 
     @property
     def gap(self) -> dict[str, int] | None:
-        """What the linked image and its run take beyond what the search counts: flash and ram, in bytes."""
+        """Bytes that the linked image and its run take beyond what the search counts, flash and ram; and the plan alone, arena."""
         if self.predicted is None or self.predicted.get("flash") is None:
             return None
-        return {kind: self.predicted[kind] - self.counted[kind] for kind in ("flash", "ram")}
+        found = {kind: self.predicted[kind] - self.counted[kind] for kind in ("flash", "ram")}
+        arena = self.predicted.get("arena")
+        return found if arena is None else {**found, "arena": arena - self.counted["ram"]}
 
 
 class Trials:
