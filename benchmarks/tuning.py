@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -162,6 +163,24 @@ def killed_team(folder: Path, rng: random.Random) -> tuple[list[str], int, int]:
     return rows(folder), kills, tries(folder)
 
 
+def killed_row(search: str, folder: Path, seed: int) -> str:
+    """One row of the second table: a method by one process, or 'team'."""
+    rng, method = random.Random(f"{seed} {search}"), "random" if search == "team" else search
+    plain = folder / f"plain_{search}"
+    plain.mkdir()
+    if start("alone", method, plain, sleep=0.0).wait():
+        raise SystemExit(f"{method}: failed")
+    if search == "team":
+        found, kills, _ = killed_team(folder / "team", rng)
+        name, same = "random, a chief and two workers", "yes" if set(found) == set(rows(plain)) else "NO"
+    else:
+        found, kills = killed_alone(method, folder / f"killed_{method}", rng)
+        name, same = f"{method}, one process", "yes, in the same order" if found == rows(plain) else "NO"
+    row = f"| {name} | {kills} | {len(found)} | {same} | {len(found) - len(set(found))} |"
+    print(row, flush=True)
+    return row
+
+
 def table(seed: int, folder: Path) -> str:
     """Everything measured, as Markdown."""
     lines = ["# Tuning by several processes, and kills", ""]
@@ -180,18 +199,8 @@ def table(seed: int, folder: Path) -> str:
         lines.append(f"| {workers} | {seconds:.1f} | {seconds / first:.2f} | {len(found)} | {tried} | {wrong} |")
     lines += ["", f"SIGKILL at random moments, stub trials of {SHORT:g} s:", ""]
     lines += ["| search | kills | trials | same trials as without kills | done twice |", "|---|---|---|---|---|"]
-    rng = random.Random(seed)
-    for method in METHODS:
-        plain = folder / f"plain_{method}"
-        plain.mkdir()
-        if start("alone", method, plain, sleep=0.0).wait():
-            raise SystemExit(f"{method}: failed")
-        found, kills = killed_alone(method, folder / f"killed_{method}", rng)
-        same = "yes, in the same order" if found == rows(plain) else "NO"
-        lines.append(f"| {method}, one process | {kills} | {len(found)} | {same} | {len(found) - len(set(found))} |")
-    found, kills, _ = killed_team(folder / "team", rng)
-    same = "yes" if set(found) == set(rows(folder / "plain_random")) else "NO"
-    lines.append(f"| random, a chief and two workers | {kills} | {len(found)} | {same} | {len(found) - len(set(found))} |")
+    with ThreadPoolExecutor(3) as pool:  # processes sleep more than they work
+        lines += list(pool.map(lambda method: killed_row(method, folder, seed), (*METHODS, "team")))
     return "\n".join(lines) + "\n"
 
 

@@ -76,11 +76,13 @@ def _search(config: ResolvedConfig, workdir: str, command: str, stop: StopFlag) 
         return search(config, workdir, quicktest=FLAGS.quicktest, command=command, stop=stop)
     if config.config.search is not None:
         raise ConfigError(f"{config.source}: has both sections, `search` and `tune`; expected one of them")
-    from tinykit.search.tuner.run import join, tune
-
     if FLAGS.worker is not None:
+        from tinykit.search.tuner.joining import join
+
         join(config, workdir, name=FLAGS.worker, address=FLAGS.chief, quicktest=FLAGS.quicktest, stop=stop, lease=FLAGS.lease)
         return None
+    from tinykit.search.tuner.run import tune
+
     return tune(config, workdir, quicktest=FLAGS.quicktest, command=command, stop=stop, address=FLAGS.chief, lease=FLAGS.lease)
 
 

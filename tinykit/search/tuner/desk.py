@@ -91,22 +91,26 @@ class Desk(keras_tuner.Oracle):
     ) -> None:
         super().__init__(objective=keras_tuner.Objective("score", "max"), hyperparameters=space.hyperparameters(), max_trials=most, seed=1)
         self.verbose = 0
-        self.proposer, self.ledger, self.most, self.lease, self.clock, self._tell = proposer, ledger, most, lease, clock, tell
+        self.proposer, self.space, self.ledger, self.most = proposer, space, ledger, most
+        self.lease, self.clock, self._tell = lease, clock, tell
         self._file = folder / RUNNING
         self._lock = threading.RLock()
         self._tasks: dict[int, Task] = {}
         self._leases: dict[int, _Lease] = {}
         self._told: set[str] = set()
         self._heard: dict[str, float] = {}
-        self._restore(space)
+        self._restore()
         self.over = not self._leases and self._new() is None
 
-    def _restore(self, space: TuneSpace) -> None:
+    def _restore(self) -> None:
         """Finished trials from the ledger; those that were being tried are, for the time of a lease, still with whoever tried them."""
         for row in self.ledger.rows:
             if row.number is None or row.number in self._tasks:
                 raise ConfigError(f"{self.ledger.path}: trial {row.key} is none of this search: delete the file to begin again")
-            space.encoded(row.values)
+            try:
+                self.space.encoded(row.values)
+            except ConfigError as error:
+                raise ConfigError(f"{self.ledger.path}: trial {row.key}: {error}; delete the file to begin again") from None
             self._tasks[row.number] = Task(row.number, Proposal(dict(row.values), row.stage))
         for tuner, task in self._left():
             if task.number not in self._tasks and self.ledger.find(task.key) is None:
@@ -223,10 +227,11 @@ class Desk(keras_tuner.Oracle):
             raise ValueError("a trial without a row")
         try:
             row = Trial.from_json(text)
+            self.space.encoded(row.values)
             key = Proposal(dict(row.values), row.stage).key
             if not isinstance(row.number, int) or not 0 <= row.number < self.most or row.key != key:
                 raise ValueError(f"number {row.number}, key {row.key}")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ConfigError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"no row of this search: {error}") from None
         return row
 

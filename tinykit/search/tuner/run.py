@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,16 +14,16 @@ import tinykit
 from tinykit import atomic
 from tinykit.boards.table import emulated_board
 from tinykit.config.document import dump_yaml
-from tinykit.config.loading import ResolvedConfig, load_config, read_document, with_values
+from tinykit.config.loading import ResolvedConfig, load_config, with_values
 from tinykit.config.sizes import format_size
 from tinykit.config.tune import TuneConfig
 from tinykit.errors import BudgetError, ConfigError, TinykitError
 from tinykit.recipe.budget import resolve_budget
 from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
-from tinykit.recipe.rundir import SEARCH, RunDir, differences
+from tinykit.recipe.rundir import SEARCH, RunDir
 from tinykit.search.trials import Trial, Trials, pareto
-from tinykit.search.tuner.address import PATIENCE, check_worker, parse_address
+from tinykit.search.tuner.address import parse_address
 from tinykit.search.tuner.attempt import Attempts, TrialServices, check_task, first_train, shown
 from tinykit.search.tuner.space import TuneSpace, check_parameters
 from tinykit.search.tuner.tables import write_tables
@@ -80,71 +79,6 @@ def tune(
         except (TinykitError, OSError):
             flag.check()
             raise
-
-
-def join(
-    config: ResolvedConfig,
-    workdir: str | Path,
-    *,
-    name: str,
-    address: str,
-    quicktest: bool = False,
-    log: Callable[[str], None] | None = None,
-    stop: StopFlag | None = None,
-    lease: float = 60.0,
-) -> None:
-    """Tries trials of a search that a chief leads, until there are none.
-
-    Args:
-        config: that of the chief.
-        workdir: that of the chief, on a file system that both see.
-        name: of this worker; each has its own.
-        address: host:port of the chief, which may be started later.
-        quicktest, log, stop, lease: as for `tune`, and as the chief's.
-
-    Raises:
-        ConfigError: another configuration than the chief's, or no chief that answers.
-        TinykitError: see `tinykit.recipe.runner.run`; the trial is tried again by another worker.
-    """
-    check_worker(name)
-    parse_address(address)
-    check_parameters(config)
-    from tinykit.search.tuner.distributed import work
-
-    flag, console, rundir = stop or StopFlag(), Console(log), Path(workdir)
-    with nullcontext() if stop else stop_on_sigterm(flag):
-        try:
-            _same(config, rundir, quicktest, flag, console)
-            folder = rundir / SEARCH
-            attempt = Attempts(config, folder, quicktest=quicktest, stop=flag, log=console.line)
-            space = TuneSpace(section(config, quicktest).parameters)
-            over = (rundir / "DONE").exists
-            work(name, address, space, attempt, flag, folder, over=over, beat=min(lease / 6, 10.0))
-        except (TinykitError, OSError):
-            flag.check()
-            raise
-    console.line(f"worker {name}: no trials are left")
-
-
-def _same(config: ResolvedConfig, workdir: Path, quicktest: bool, stop: StopFlag, console: Console) -> None:
-    """Waits until a chief has begun in this directory. Raises ConfigError where it searches something else, or none comes."""
-    resolved, until = workdir / "config.resolved.yaml", time.monotonic() + PATIENCE
-    if not resolved.exists():
-        console.line(f"waiting for a chief with --workdir {workdir}")
-    while not resolved.exists():
-        stop.check()
-        if time.monotonic() > until:
-            raise ConfigError(
-                f"--workdir {workdir}: no chief has begun here; start one, with the same --workdir on a file system that both see"
-            )
-        time.sleep(0.2)
-    changes = differences(read_document(resolved).data, config.to_dict())
-    if (workdir / "QUICKTEST").exists() != quicktest:
-        changes.append(f"--quicktest: {not quicktest} of the chief, {quicktest} here")
-    if changes:
-        raise ConfigError(
-            [f"--workdir {workdir}: its chief searches something else (before: the chief's, now: here)", *(f"  {c}" for c in changes)]
-        )
 
 
 def section(config: ResolvedConfig, quicktest: bool) -> TuneConfig:
