@@ -13,7 +13,7 @@ from tinykit.boards.table import Budget
 from tinykit.config.loading import load_config
 from tinykit.config.tune import TuneLimits
 from tinykit.data.dataset import Dataset, Split
-from tinykit.errors import BudgetError, DataError, ModelError, Terminated
+from tinykit.errors import BudgetError, ConfigError, DataError, ModelError, Terminated
 from tinykit.locking import hold
 from tinykit.recipe.interrupt import StopFlag
 from tinykit.recipe.services import Services
@@ -91,6 +91,15 @@ def test_what_cannot_fit_is_not_trained_and_values_that_do_not_go_together_are_r
     found = made(Task(2, Proposal({**VALUES, "steps.quantize.bits": {"nonesuch": 4}})))
     assert found.status == "infeasible" and "nonesuch" in found.violations[0]
     assert not (tmp_path / "trials").exists()
+
+
+def test_a_machine_without_a_compiler_finds_nothing_out(tmp_path, monkeypatch):
+    def predict(graph, target):
+        raise ConfigError("no compiler")
+
+    monkeypatch.setattr("tinykit.search.tuner.attempt.predict_graph", predict)
+    with pytest.raises(ConfigError, match="no compiler"):
+        attempts(tmp_path)(Task(0, Proposal(VALUES)))
 
 
 @pytest.mark.parametrize("error,status", [(BudgetError("too large"), "infeasible"), (ModelError("the loss became NaN"), "failed")])

@@ -15,6 +15,7 @@ from tinykit.config.loading import ResolvedConfig, with_values
 from tinykit.config.tune import TuneConfig, TuneLimits
 from tinykit.engine.goal import GOALS
 from tinykit.errors import BudgetError, ConfigError, DataError, ModelError
+from tinykit.graph import costs, ir
 from tinykit.locking import hold
 from tinykit.recipe.budget import resolve_budget
 from tinykit.recipe.interrupt import StopFlag
@@ -22,7 +23,7 @@ from tinykit.recipe.registry import step_class
 from tinykit.recipe.rundir import RunDir
 from tinykit.recipe.services import Services
 from tinykit.search.predict import Prediction, Target, predict_graph
-from tinykit.search.trials import Trial
+from tinykit.search.trials import Status, Trial
 from tinykit.search.tuner.desk import Task
 
 if TYPE_CHECKING:
@@ -112,9 +113,10 @@ class Attempts:
     def _tried(self, task: Task, row: Trial) -> Trial:
         try:
             config = with_values(self.config, task.proposal.values, without=_LEFT_OUT)
-            predicted, macs = self._prediction(config)
+            key, graph = self._twin(config)
         except (ConfigError, ModelError) as error:  # each value is right by itself, and together they are none
             return dataclasses.replace(row, violations=tuple(error.problems))
+        predicted, macs = self._prediction(config, key, graph)
         row = dataclasses.replace(row, predicted={**predicted.as_dict(), "macs": macs})
         limits = limits_of(resolve_budget(config), self.tune.limits)
         violations, excess = judged(row.figures, limits, predicted.problems)
@@ -124,38 +126,43 @@ class Attempts:
         try:
             metrics, accuracy = self._run(task, config)
         except (BudgetError, ModelError) as error:
-            status = "infeasible" if isinstance(error, BudgetError) else "failed"
-            return dataclasses.replace(row, status=status, violations=tuple(error.problems), excess=excess or 1.0)  # type: ignore[arg-type]
+            status: Status = "infeasible" if isinstance(error, BudgetError) else "failed"
+            return dataclasses.replace(row, status=status, violations=tuple(error.problems), excess=excess or 1.0)
         reached = {
             "macs": metrics["macs"], "flash": metrics["flash"]["total"], "ram": metrics["ram"]["total"],
             "instructions": metrics["instructions"], "cycles": metrics["cycles"],
         }  # fmt: skip
         violations, excess = judged(reached, limits, ())
         status = "infeasible" if violations else "trained"
-        return dataclasses.replace(row, status=status, violations=violations, excess=excess, reached=reached, accuracy=accuracy)  # type: ignore[arg-type]
+        return dataclasses.replace(row, status=status, violations=violations, excess=excess, reached=reached, accuracy=accuracy)
 
-    def _prediction(self, config: ResolvedConfig) -> tuple[Prediction, int]:
-        """(figures of the untrained twin, its multiply-accumulates); networks that differ in their training alone have one twin.
+    def _twin(self, config: ResolvedConfig) -> tuple[str, ir.Graph | None]:
+        """(what it follows from, the integer graph of the untrained network); None where it was predicted before: networks that differ in
+        their training alone have one twin.
 
         Raises:
             ConfigError, ModelError: the model cannot be built, or has layers without an exact integer counterpart.
         """
-        from tinykit.graph import costs
-
         run, bits = config.config, config.steps[-1].options.get("bits")
         plain = [run.model.model_dump(mode="json"), run.data.preprocess, bits, run.engine.model_dump(), run.budget.model_dump()]
         key = json.dumps(plain, sort_keys=True)
-        if key not in self._predicted:
-            dataset = self.services.load_dataset(run.data.name, run.data.options, seed=run.seed, quicktest=self.quicktest)
-            chain = self.services.parse_chain(run.data.preprocess)
-            self.services.prepare()
-            self.services.seed(0)
-            if run.model.path is not None:
-                model, _, _ = self.services.absorb(self.services.load_model(run.model.path), dataset, chain)
-            else:
-                shape = chain.output_shape(dataset.input_shape)
-                model = self.services.build_model(run.model.name or "", shape, len(dataset.class_names), run.model.options)
-            graph = twin_of(model, bits if isinstance(bits, dict) else None)
+        if key in self._predicted:
+            return key, None
+        dataset = self.services.load_dataset(run.data.name, run.data.options, seed=run.seed, quicktest=self.quicktest)
+        chain = self.services.parse_chain(run.data.preprocess)
+        self.services.prepare()
+        self.services.seed(0)
+        if run.model.path is not None:
+            model, _, _ = self.services.absorb(self.services.load_model(run.model.path), dataset, chain)
+        else:
+            shape = chain.output_shape(dataset.input_shape)
+            model = self.services.build_model(run.model.name or "", shape, len(dataset.class_names), run.model.options)
+        return key, twin_of(model, bits if isinstance(bits, dict) else None)
+
+    def _prediction(self, config: ResolvedConfig, key: str, graph: ir.Graph | None) -> tuple[Prediction, int]:
+        """(figures of a twin, its multiply-accumulates). Raises ConfigError where there is no compiler: that is no trial's fault."""
+        if graph is not None:
+            run = config.config
             target = Target(emulated_board(run.budget.board), resolve_budget(config), GOALS[run.engine.optimize])
             self._predicted[key] = predict_graph(graph, target), costs.total_macs(graph)
         return self._predicted[key]
@@ -236,7 +243,7 @@ def judged(figures: Mapping[str, Any], limits: Mapping[str, int], problems: Sequ
     return lines, round(sum(1.0 if used is None else used / limit - 1 for used, limit in over.values()), 6)
 
 
-def twin_of(model: keras.Model, bits: Mapping[str, int] | None) -> Any:
+def twin_of(model: keras.Model, bits: Mapping[str, int] | None) -> ir.Graph:
     """The integer graph of an untrained float model, with the widths that patterns give its tensors (None: 8).
 
     Raises:

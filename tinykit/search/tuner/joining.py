@@ -13,7 +13,7 @@ from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 from tinykit.recipe.rundir import SEARCH, differences
 from tinykit.search.tuner.address import PATIENCE, check_worker, parse_address
-from tinykit.search.tuner.attempt import Attempts
+from tinykit.search.tuner.attempt import Attempts, TrialServices
 from tinykit.search.tuner.run import section
 from tinykit.search.tuner.space import TuneSpace, check_parameters
 
@@ -52,7 +52,9 @@ def join(
         try:
             _same(config, rundir, quicktest, flag, console)
             folder = rundir / SEARCH
-            attempt = Attempts(config, folder, quicktest=quicktest, stop=flag, log=console.line)
+            services = TrialServices()
+            services.check_tools()  # a machine without a compiler must not find that nothing fits
+            attempt = Attempts(config, folder, quicktest=quicktest, stop=flag, log=console.line, services=services)
             space = TuneSpace(section(config, quicktest).parameters)
             over = (rundir / "DONE").exists
             work(name, address, space, attempt, flag, folder, over=over, beat=min(lease / 6, 10.0))

@@ -35,6 +35,8 @@ RUN = "run"
 INNER = f"{SEARCH}/trials"
 """Trials are run directories of their own, perhaps in use by workers."""
 _QUICK = {"trials": 3, "epochs": 3, "population": 4}
+_QUICK_HYPERBAND = 4
+"""Trials of a quicktest of Hyperband: three that begin, and one that is promoted."""
 
 
 def tune(
@@ -88,7 +90,8 @@ def section(config: ResolvedConfig, quicktest: bool) -> TuneConfig:
     found = config.config.tune
     if not quicktest:
         return found
-    trials = min(found.trials or _QUICK["trials"], _QUICK["trials"])
+    most = _QUICK_HYPERBAND if found.method == "hyperband" else _QUICK["trials"]
+    trials = min(found.trials or most, most)
     return found.model_copy(update={"trials": trials, "population": min(found.population, _QUICK["population"])})
 
 
