@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from badinput_kind import ALL, Kind  # noqa: E402
 
-for _module in ("badinput_config", "badinput_data", "badinput_models", "badinput_tflite", "badinput_places"):
+for _module in ("badinput_config", "badinput_data", "badinput_models", "badinput_shrink", "badinput_tflite", "badinput_places"):
     if (Path(__file__).resolve().parent / f"{_module}.py").exists():
         importlib.import_module(_module)
 

@@ -12,7 +12,7 @@ ORDERS = {
     "prune_quantize": ["train", "prune", "quantize"],
     "decompose_quantize": ["train", "decompose", "quantize"],
     "decompose_distill_quantize": ["train", "decompose", "distill", "quantize"],
-    "everything": ["train", "prune", "decompose", "quantize"],
+    "everything": ["train", "prune", "decompose", "sparsify", "cluster", "quantize"],
 }
 
 

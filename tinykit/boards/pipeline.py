@@ -16,7 +16,7 @@ from tinykit.boards.image import Image
 from tinykit.boards.linker import STACK_BYTES
 from tinykit.boards.monitor import Monitor, build_monitor, monitor_json
 from tinykit.boards.profiling import CallProfile, with_enough_stack
-from tinykit.boards.storage import Twin, build_twin, coded_layers, storage_json, storage_row
+from tinykit.boards.storage import Twin, build_twin, coded_layers, stays_dense, storage_json, storage_row
 from tinykit.boards.table import Board, Budget
 from tinykit.boards.toolchain import Toolchain, check_optimize, choose
 from tinykit.boards.verify import Verification, verify
@@ -213,7 +213,27 @@ def compile_graph(
     if autotune and goal.fast:
         tuner = Tuner(board, tools, level, lambda made: firmware_sources(made, vectors), log)
         preference = replace(preference, measured=tuner.measure(graph, room))
+    first = {name: values[:1] for name, values in vectors.items()}
+
+    def proved(engine: Engine) -> tuple[Build, Verification]:
+        _check_plan(engine, board, log)
+        return _build_and_verify(engine, board, out, vectors, tools, level, parity_error, log, progress)
+
     engine = build_engine(graph, name, preference)
+    (build, verification), dense = proved(engine), None
+    if coded_layers(engine):
+        plain = build_engine(graph, name, replace(preference, storage=StorageWish(DENSE)))
+        dense = build_twin(plain, firmware_sources(plain, first), board, tools, level)
+        if dense is not None and dense.flash <= build.sizes.total:
+            log(f"storage: the image would be {build.sizes.total - dense.flash:,} bytes larger with coded weights, so they stay dense")
+            engine, dense = stays_dense(plain, engine, build.sizes.total - dense.flash), None
+            build, verification = proved(engine)
+    told = _monitor(engine, board, out, first, tools, level, verification.stack, task, log) if monitor else None
+    return Compiled(engine, board, build, verification, budget or board.budget(), first, told, dense)
+
+
+def _check_plan(engine: Engine, board: Board, log: Callable[[str], None]) -> None:
+    """Says what was planned. Raises ParityError where the plan is wrong, BudgetError where it cannot fit the board's memory."""
     plan = engine.plan
     log(
         f"plan: arena {format_size(plan.arena_bytes)} for {len(engine.calls)} layers "
@@ -221,24 +241,8 @@ def compile_graph(
     )
     faults = replay_graph(engine.graph, engine.problem, plan)
     if faults:
-        raise ParityError([f"the memory plan of {graph.name!r} is wrong (a defect of tinykit): {fault}" for fault in faults[:5]])
+        raise ParityError([f"the memory plan of {engine.graph.name!r} is wrong (a defect of tinykit): {fault}" for fault in faults[:5]])
     check_before_linking(engine, board, Budget(board.flash_bytes, board.ram_bytes))
-    build, verification = _build_and_verify(engine, board, out, vectors, tools, level, log, progress)
-    log(
-        f"verified: {verification.mismatches} of {verification.elements:,} elements differ over {verification.samples} samples, "
-        f"{verification.compared}, emulated({board.name})"
-    )
-    if verification.stray:
-        raise ParityError(f"{build.elf.name}: {verification.stray}")
-    if verification.mismatches and parity_error:
-        raise ParityError(f"{build.elf.name}: {verification.mismatches} elements differ; first: {verification.first}")
-    first = {name: values[:1] for name, values in vectors.items()}
-    told = _monitor(engine, board, out, first, tools, level, verification.stack, task, log) if monitor else None
-    dense = None
-    if coded_layers(engine):
-        plain = build_engine(graph, name, replace(preference, storage=StorageWish(DENSE)))
-        dense = build_twin(plain, firmware_sources(plain, first), board, tools, level)
-    return Compiled(engine, board, build, verification, budget or board.budget(), first, told, dense)
 
 
 def _monitor(
@@ -253,10 +257,10 @@ def _monitor(
 
 
 def _build_and_verify(
-    engine: Engine, board: Board, out: Path, vectors: Samples, tools: Toolchain, level: str,
+    engine: Engine, board: Board, out: Path, vectors: Samples, tools: Toolchain, level: str, parity_error: bool,
     log: Callable[[str], None], progress: Callable[[int, int], None],
 ) -> tuple[Build, Verification]:  # fmt: skip
-    """Links with as much stack as the network needs."""
+    """Links with as much stack as the network needs, and compares. Raises ParityError; see `compile_graph`."""
     sources = firmware_sources(engine, vectors)
 
     def attempt(stack: int) -> tuple[Build, Verification]:
@@ -264,7 +268,16 @@ def _build_and_verify(
         log(f"linked: {build.compiler}: flash {format_size(build.sizes.total)}")
         return build, verify(EmulatedBoard(board, Image.load(build.elf)), engine, vectors, progress)
 
-    return with_enough_stack(attempt, board, log)
+    build, verification = with_enough_stack(attempt, board, log)
+    log(
+        f"verified: {verification.mismatches} of {verification.elements:,} elements differ over {verification.samples} samples, "
+        f"{verification.compared}, emulated({board.name})"
+    )
+    if verification.stray:
+        raise ParityError(f"{build.elf.name}: {verification.stray}")
+    if verification.mismatches and parity_error:
+        raise ParityError(f"{build.elf.name}: {verification.mismatches} elements differ; first: {verification.first}")
+    return build, verification
 
 
 def layer_table(compiled: Compiled) -> list[dict[str, Any]]:

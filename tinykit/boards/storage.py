@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tinykit.boards.once import run_once
 from tinykit.boards.profiling import CallProfile, StackOverflow
 from tinykit.boards.table import Board
 from tinykit.boards.toolchain import Toolchain
+from tinykit.engine.call import Storage
 from tinykit.engine.decoders import NAMES
 from tinykit.engine.generate import Engine, LayerCall
 from tinykit.errors import BudgetError
@@ -50,6 +51,20 @@ def build_twin(engine: Engine, sources: Mapping[str, str], board: Board, tools: 
     except (BudgetError, StackOverflow):
         return None
     return Twin(build.sizes.total, engine.plan.arena_bytes, run.instructions, layers)
+
+
+def stays_dense(plain: Engine, coded: Engine, larger: int) -> Engine:
+    """The engine with dense weights, whose layers say why they are not coded: linked, the whole image would be so many bytes larger."""
+    why = f"linked, the image would be {larger:,} bytes larger with coded weights"
+    before = {call.op: call.storage for call in coded.calls}
+
+    def told(call: LayerCall) -> LayerCall:
+        own = before[call.op]
+        if own is None or own.scheme is None:
+            return replace(call, storage=own)
+        return replace(call, storage=Storage(None, own.dense_bytes, own.dense_bytes, 0, why))
+
+    return replace(plain, calls=tuple(told(call) for call in plain.calls))
 
 
 def storage_row(call: LayerCall, profile: CallProfile | None, dense: Twin | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import re
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -28,9 +29,17 @@ def validate(model: type[ModelT], data: Any, path: Path, document: Document, pro
     try:
         return model.model_validate({} if data is None else data)
     except ValidationError as error:
-        for item in error.errors(include_url=False, include_context=False):
-            problems.append(_message(model, item, data, path, document))
+        found = error.errors(include_url=False, include_context=False)
+        for item in found:
+            if not _follows(item, found):
+                problems.append(_message(model, item, data, path, document))
     return None
+
+
+def _follows(item: Any, found: Sequence[Any]) -> bool:
+    """Whether a list is too short only because pydantic has left out the items that are wrong themselves."""
+    inside = any(other["loc"][: len(item["loc"])] == item["loc"] != other["loc"] for other in found)
+    return item["type"] == "too_short" and inside
 
 
 def _message(model: type[BaseModel], item: Any, data: Any, path: Path, document: Document) -> str:

@@ -24,7 +24,7 @@ class Point:
     Attributes:
         harm: of all its tensors together, measured without training.
         weight_bytes: of all packed weights.
-        flash: of the engine, bytes: weights counted, everything else as in the image that was linked.
+        flash: of the engine, bytes: linked where that can be done. Fewer bits need other kernels, which may be larger than what they save.
         ram: of the engine, bytes: arena planned, stack estimated.
         fits: both are within the budget.
     """
@@ -60,20 +60,19 @@ def front(
         outcome = optimum(network, prices, Limits(limit, peak))
         if outcome.feasible:
             tried[outcome.bits] = None
-    beside = meter.linked(chosen).flash - total_weight_bytes(network, chosen)
     points = []
     for number, bits in enumerate(tried, 1):
-        size = total_weight_bytes(network, bits)
-        used_flash, used_ram = beside + size, meter.planned(bits).ram
+        used_flash, used_ram = meter.linked(bits).flash, meter.planned(bits).ram
         fits = (flash is None or used_flash <= flash) and (ram is None or used_ram <= ram)
+        size = total_weight_bytes(network, bits)
         points.append(Point(bits, probe.with_bits(bits), size, used_flash, used_ram, fits or bits == chosen))
         progress(number, len(tried))
     return sorted(points, key=lambda p: (-p.weight_bytes, p.ram, p.harm))
 
 
 def picks(points: Sequence[Point], chosen: Bits, classes: int) -> dict[str, Point]:
-    """quality: `chosen`, the least harm that fits; balanced and compact: the fewest bytes of weights within the harm of `PICKS`, or quality
-    where none is.
+    """quality: `chosen`, the least harm that fits; balanced and compact: the least flash within the harm of `PICKS`, or quality where none
+    takes less.
 
     Args:
         classes: number of classes; 1 for a network that rebuilds its input, whose harm is a share of the variance.
@@ -82,6 +81,6 @@ def picks(points: Sequence[Point], chosen: Bits, classes: int) -> dict[str, Poin
     worst = math.log(classes) if classes > 1 else 1.0
     found = {"quality": quality}
     for name, share in PICKS.items():
-        near = [p for p in points if p.fits and p.harm <= share * worst and p.weight_bytes <= quality.weight_bytes]
-        found[name] = min(near, key=lambda p: (p.weight_bytes, p.harm), default=quality)
+        near = [p for p in points if p.fits and p.harm <= share * worst and p.flash < quality.flash]
+        found[name] = min(near, key=lambda p: (p.flash, p.harm), default=quality)
     return found

@@ -15,6 +15,7 @@ from tinykit.quant.allocation.network import Bits, Network
 from tinykit.quant.allocation.program import network_of
 from tinykit.quant.convert import InputRange, from_program, tied_program
 from tinykit.quant.grid import nearest_integers, weight_grid
+from tinykit.quant.kept import NOTHING_KEPT, Kept
 from tinykit.quant.lowering import lower
 from tinykit.quant.program import Program
 from tinykit.quant.quantizer import least_stored
@@ -51,17 +52,18 @@ class Preview:
         return graph
 
 
-def preview(program: Program, input_range: InputRange = ANY_RANGE, codebook: str = FOUR_LEVELS) -> Preview:
+def preview(program: Program, input_range: InputRange = ANY_RANGE, codebook: str = FOUR_LEVELS, kept: Kept = NOTHING_KEPT) -> Preview:
     """What a fused program will be on a board.
 
     Args:
         input_range: of the network's input, where it is known: windows at its edges are padded with its zero point, which is code.
         codebook: that 2-bit weights will have.
+        kept: what the integer weights keep of the float ones.
 
     Raises:
         ModelError: a layer has no exact integer counterpart.
     """
-    graph = lower(from_program(program, input_range), program.name)
+    graph = lower(from_program(program, input_range, kept=kept), program.name)
     return Preview(network_of(program), graph, tied_program(program, input_range).index, codebook)
 
 

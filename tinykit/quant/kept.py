@@ -10,8 +10,12 @@ import numpy as np
 from tinykit.errors import ModelError
 
 if TYPE_CHECKING:
-    from tinykit.quant.program import Node
+    from tinykit.quant.program import Node, Program
 
+SCALED = (
+    "a Normalization or Rescaling before it scales its input channels one by one, so that weights of one value become different integers"
+)
+"""Why a layer's weights cannot share values."""
 _TOLERANCE = 1e-4
 
 
@@ -73,25 +77,43 @@ def shared_of(node: Node, kept: Kept) -> Shared | None:
     """How the layer's weights share values; None where they do not.
 
     Raises:
-        ModelError: what was folded into the weights would give channels other codes.
+        ModelError: what was folded into the weights would give those that share a value other codes.
     """
     raw = _raw(node)
     columns = raw.reshape(-1, raw.shape[-1])
     table = shares_values(columns, kept.clusters) if kept.clusters is not None else None
     if table is None:
         return None
-    kernel = np.asarray((node.weights or {})["kernel"], np.float64).reshape(columns.shape)
+    kernel, gains, scaled = _gains(node)
+    if scaled:
+        raise ModelError(f"layer {node.name!r}: {SCALED}: leave it free in `layers` of the step `cluster`, or take it out of `preserve`")
     if table == "channel" or node.kind == "fully_connected" and not np.array_equal(kernel, columns):
         return _by_channel(raw, columns, kernel)
     values, indices = np.unique(raw, return_inverse=True)
-    powers = (columns.astype(np.float64) ** 2).sum(axis=0)
-    gains = np.divide((kernel * columns).sum(axis=0), powers, out=np.zeros_like(powers), where=powers > 0)
-    wrong = np.abs(kernel - columns * gains).max(initial=0) > _TOLERANCE * np.abs(kernel).max(initial=0)
     norm = (node.weights or {}).get("batch_norm")
-    if wrong or (gains < 0).any() or (norm is not None and (norm["gamma"] < 0).any()):
-        reason = "its input channels are scaled by a layer before it" if wrong else "its batch norm has negative gains"
-        raise ModelError(f"layer {node.name!r}: {reason}, which gives its channels other codes: cluster it with table: channel")
+    if (gains < 0).any() or (norm is not None and (norm["gamma"] < 0).any()):
+        raise ModelError(
+            f"layer {node.name!r}: its batch norm has negative gains, which gives its channels other codes: cluster it with table: channel"
+        )
     return Shared(indices.reshape(raw.shape), values[None].astype(np.float64), gains)
+
+
+def scaled_inputs(program: Program) -> set[str]:
+    """Names of layers whose weights cannot share values: each input channel's are multiplied with a number of its own, of a Normalization
+    or Rescaling before the layer that is folded into it."""
+    return {node.name for node in program.nodes if node.weights is not None and _gains(node)[2]}
+
+
+def _gains(node: Node) -> tuple[np.ndarray, np.ndarray, bool]:
+    """(the integer layer's kernel as float64 [products, channels], the factor of each channel [channels] between the float layer's weights
+    and that, whether there is more between them than these factors)."""
+    raw = _raw(node)
+    columns = raw.reshape(-1, raw.shape[-1]).astype(np.float64)
+    kernel = np.asarray((node.weights or {})["kernel"], np.float64).reshape(columns.shape)
+    powers = (columns**2).sum(axis=0)
+    gains = np.divide((kernel * columns).sum(axis=0), powers, out=np.zeros_like(powers), where=powers > 0)
+    scaled = np.abs(kernel - columns * gains).max(initial=0) > _TOLERANCE * np.abs(kernel).max(initial=0)
+    return kernel, gains, bool(scaled)
 
 
 def _raw(node: Node) -> np.ndarray:

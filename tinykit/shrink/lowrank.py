@@ -52,15 +52,15 @@ def cheaper(site: Site, chain: Chain) -> Candidate | None:
     return Candidate(chain, macs, chain.parameters, factors.error(site.kernel, chain))
 
 
-def _methods(site: Site, allowed: Sequence[str]) -> list[str]:
-    """Keras has no depthwise layer that looks back only."""
-    suitable = factors.methods_for(site.kernel)
-    return [m for m in suitable if m in allowed and not (site.causal and m in ("separable", "cp"))]
+def suitable(site: Site, allowed: Sequence[str]) -> list[str]:
+    """The methods that suit a layer, of those that are allowed; Keras has no depthwise layer that looks back only."""
+    known = factors.methods_for(site.kernel)
+    return [m for m in known if m in allowed and not (site.causal and m in ("separable", "cp"))]
 
 
 def by_rule(site: Site, methods: Sequence[str], rule: str, energy: float) -> Candidate:
     """The first method that suits, at the ranks of a rule; the layer itself where that would not be cheaper."""
-    for method in _methods(site, [m for m in methods if m in ("svd", "tucker")]):
+    for method in suitable(site, [m for m in methods if m in ("svd", "tucker")]):
         found = cheaper(site, factors.METHODS[method](site.kernel, ranks.ruled(site.kernel, method, rule, energy)))
         if found is not None:
             return found
@@ -70,7 +70,7 @@ def by_rule(site: Site, methods: Sequence[str], rule: str, energy: float) -> Can
 def offered(site: Site, methods: Sequence[str]) -> list[Candidate]:
     """The layer itself and every cheaper candidate that no other one beats in cost and error of the weights."""
     found = []
-    for method in _methods(site, methods):
+    for method in suitable(site, methods):
         for wanted in ranks.candidates(site.kernel.shape, method):
             candidate = cheaper(site, factors.METHODS[method](site.kernel, wanted))
             if candidate is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from tinykit import atomic
 from tinykit.errors import BudgetError
 from tinykit.recipe.registry import step_class
 from tinykit.recipe.step import CHECKPOINT, StepContext
+from tinykit.steps.lasting import check_lasting
 
 if TYPE_CHECKING:
     import keras
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
     from tinykit.graph import ir
     from tinykit.quant.allocation.network import Bits, Network
     from tinykit.quant.allocation.optimum import Prices
-    from tinykit.quant.convert import InputRange
-    from tinykit.quant.program import Program
+    from tinykit.steps.integers import Prepared
 
 CHOSEN = "bits.json"
 """In the step's checkpoint: what an interrupted run had chosen."""
@@ -79,7 +80,7 @@ def check_bits(model: keras.Model, options: BitOptions, context: StepContext) ->
     from tinykit.fit.meter import EngineMeter
     from tinykit.fit.preview import preview
     from tinykit.quant.allocation.network import fewest_bits
-    from tinykit.quant.allocation.pattern import by_pattern
+    from tinykit.quant.allocation.pattern import OUTPUT, by_pattern
     from tinykit.quant.fuse import fuse
     from tinykit.recipe.budget import resolve_budget
 
@@ -88,6 +89,8 @@ def check_bits(model: keras.Model, options: BitOptions, context: StepContext) ->
     found = preview(fuse(model))
     if isinstance(options.bits, dict):
         by_pattern(found.network, options.bits)
+        layers = [pattern.removesuffix(OUTPUT) for pattern in options.bits]
+        check_lasting(layers, [layer.name for layer in found.network.layers], model, f"steps.{context.label}.bits", context)
         return
     if any("macs" in getattr(step_class(name), "promises", ()) for name in context.before()):
         return  # the network that gets bits will be a smaller one
@@ -103,13 +106,11 @@ def check_bits(model: keras.Model, options: BitOptions, context: StepContext) ->
         raise BudgetError(problems)
 
 
-def choose_bits(
-    program: Program, input_range: InputRange, options: BitOptions, context: StepContext, calibrated: Callable[[Bits], ir.Graph]
-) -> Bits | None:
+def choose_bits(prepared: Prepared) -> Bits | None:
     """The allocation that the options ask for, None for 8 bits everywhere. An interrupted run goes on with what it had chosen.
 
     Args:
-        calibrated: the integer network with these bits as it will be before its training.
+        prepared: the float network, and what its integer networks are made with.
 
     Raises:
         BudgetError: no allocation fits.
@@ -117,13 +118,13 @@ def choose_bits(
     """
     from tinykit.quant.allocation.network import Bits
 
-    if options.bits is None:
+    if prepared.options.bits is None:
         return None
-    file = context.folder / CHECKPOINT / CHOSEN
+    file = prepared.context.folder / CHECKPOINT / CHOSEN
     if file.is_file():
         stored = json.loads(file.read_text(encoding="utf-8"))
         return Bits(tuple(stored["groups"]), tuple(stored["weights"]))
-    bits = _Choice(program, input_range, options, context, calibrated).make()
+    bits = _Choice(prepared).make()
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_json(file, {"groups": list(bits.groups), "weights": list(bits.weights)})
     return bits
@@ -138,15 +139,21 @@ def drawn(context: StepContext, most: int) -> np.ndarray:
 class _Choice:
     """One decision: the network as allocators see it, and the files that tell how it was made."""
 
-    def __init__(
-        self, program: Program, input_range: InputRange, options: BitOptions, context: StepContext, calibrated: Callable[[Bits], ir.Graph]
-    ) -> None:
+    def __init__(self, prepared: Prepared) -> None:
         from tinykit.fit.preview import preview
 
-        self.program, self.input_range, self.options, self.context = program, input_range, options, context
-        self.calibrated = calibrated
-        self.found: Preview = preview(program, input_range, options.codebook)
+        self.prepared = prepared
+        self.program, self.input_range = prepared.program, prepared.input_range
+        self.options, self.context = prepared.options, prepared.context
+        self.found: Preview = preview(self.program, self.input_range, self.options.codebook, prepared.kept)
         self.network: Network = self.found.network
+
+    def calibrated(self, bits: Bits) -> ir.Graph:
+        """The integer network with these bits as it is before its training."""
+        from tinykit.quant.lowering import lower
+
+        silent = replace(self.prepared, context=replace(self.context, log=lambda line: None))
+        return lower(silent.build(bits), self.program.name)
 
     def make(self) -> Bits:
         """The bits; allocation.json is written."""

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from tinykit.errors import ModelError
+from tinykit.errors import ConfigError, ModelError
+from tinykit.quant.kept import SCALED
 from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
 from tinykit.steps.fitting import uncompiled
 from tinykit.steps.keeping import MOST_CLUSTERS
+from tinykit.steps.lasting import check_lasting
+from tinykit.steps.paying import Trial, tried
 from tinykit.steps.sparsify import check_names
 from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, teacher_models
 
@@ -35,6 +38,11 @@ class ClusterOptions(TaughtFloatOptions):
         default={},
         description="tables by patterns of names, such as {'dense*': 'channel', 'conv2d': 'free'}; free: no table. The first and the last "
         "layer stay free unless they are named",
+    )
+    if_smaller: bool = Field(
+        default=False,
+        description="only layers whose weights are stored coded by then; where the linked image would not become smaller the step is "
+        "skipped, and the report says so",
     )
     epochs: int = Field(default=4, ge=0, le=100_000, description="passes during which the values are trained; 0: none")
     learning_rate: float = Field(default=2e-4, gt=0, le=100, description="the highest of the schedule")
@@ -68,9 +76,15 @@ class Cluster:
 
         Raises:
             ModelError: model, data and teachers do not suit each other; no layer takes part.
-            ConfigError: a pattern of names that fits no layer.
+            ConfigError: a pattern of names that fits no layer, or only one that a step before may replace.
         """
-        check_shrinking(model, options, context, bool(options.epochs), lambda: _tables(model, options, context))
+
+        def plan() -> None:
+            tables = _tables(model, options, context)
+            names = [kernel.name for kernel, _ in tables]
+            check_lasting(options.layers, names, model, f"steps.{context.label}.layers", context)
+
+        check_shrinking(model, options, context, bool(options.epochs), plan)
 
     def run(self, model: keras.Model, options: ClusterOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -83,12 +97,17 @@ class Cluster:
         from tinykit.shrink.held import Held
         from tinykit.shrink.kernels import kernels
 
+        zero, tables, trial = bool(context.promising("sparsity")), _tables(model, options, context), None
+        if options.if_smaller:
+            trial = _trial(model, options, zero, context)
+            if not trial.pays:
+                return trial.skipped(context)
+            tables = [(kernel, table) for kernel, table in tables if kernel.name in trial.coded]
         teachers = teacher_models(options, context, model) if options.taught and options.epochs else []
-        zero = bool(context.promising("sparsity"))
         gains, channels = mirrored(model)
         if channels:
             context.log(f"mirrored {channels} channels with a negative batch norm, so that all channels can share a table")
-        for number, (kernel, table) in enumerate(tables := _tables(model, options, context), 1):
+        for number, (kernel, table) in enumerate(tables, 1):
             kernel.variable.assign(shared(kernel, options.clusters, options.start, table, zero))
             context.progress(number, len(tables))
         context.log(f"{len(tables)} layers share at most {options.clusters} values: {', '.join(kernel.name for kernel, _ in tables)}")
@@ -104,7 +123,21 @@ class Cluster:
             for kernel in kernels(model)
         ]
         _checked(rows, options, context)
+        values |= {"trial": trial.report()} if trial is not None else {}
         return StepResult(uncompiled(model), {"clusters": options.clusters, "layers": rows, **values})
+
+
+def _trial(model: keras.Model, options: ClusterOptions, zero: bool, context: StepContext) -> Trial:
+    """What the shared values do to the engine."""
+    from tinykit.quant.kept import Kept
+    from tinykit.shrink.clusters import mirrored, shared
+
+    def change(copy: keras.Model) -> None:
+        mirrored(copy)
+        for kernel, table in _tables(copy, options, context):
+            kernel.variable.assign(shared(kernel, options.clusters, options.start, table, zero))
+
+    return tried(model, change, Kept(zero, options.clusters), context)
 
 
 def _values(kernel: Kernel) -> tuple[int, int]:
@@ -126,14 +159,25 @@ def _checked(rows: list[dict[str, Any]], options: ClusterOptions, context: StepC
         raise ModelError(problems)
 
 
+def _scaled(model: keras.Model) -> set[str]:
+    """Layers whose input channels are scaled one by one; none where the model cannot become an integer network, and it does not matter."""
+    from tinykit.quant.fuse import fuse
+    from tinykit.quant.kept import scaled_inputs
+
+    try:
+        return scaled_inputs(fuse(model))
+    except ModelError:
+        return set()
+
+
 def _tables(model: keras.Model, options: ClusterOptions, context: StepContext) -> list[tuple[Kernel, Table]]:
     """The layers that take part, and what kind of table they have.
 
     A dense layer with batch norm behind it has a table a channel in any case: its integers have one scale, so that gains that differ give
-    its channels other integers.
+    its channels other integers. A layer whose input channels are scaled one by one stays free.
 
     Raises:
-        ConfigError, ModelError: a pattern fits no layer; no layer takes part.
+        ConfigError, ModelError: a pattern fits no layer, or gives a table to one that has to stay free; no layer takes part.
     """
     from fnmatch import fnmatchcase
 
@@ -144,17 +188,24 @@ def _tables(model: keras.Model, options: ClusterOptions, context: StepContext) -
     check_names(options.layers, [kernel.name for kernel in found], f"steps.{context.label}.layers")
     inner = {kernel.name for kernel in (found[1:-1] if len(found) > 2 else found)}
     named = {k.name: table for k in found for pattern, table in options.layers.items() if fnmatchcase(k.name, pattern)}
-    norms = normed(model)
+    norms, scaled, problems = normed(model), _scaled(model), []
     tables: list[tuple[Kernel, Table]] = []
     for kernel in found:
         table = named.get(kernel.name, options.table if kernel.name in inner else "free")
         if table == "tensor" and kernel.kind == "Dense" and len(kernel.layer.input.shape) == 2 and kernel.layer.name in norms:
             table = "channel"
+        if table != "free" and kernel.name in scaled:
+            if named.get(kernel.name, "free") != "free":
+                problems.append(f"step {context.label}: layers: layer {kernel.name!r} cannot share values: {SCALED}: give it 'free'")
+            table = "free"
         if table != "free" and kernel.size > options.clusters:
             tables.append((kernel, table))
+    if problems:
+        raise ConfigError(problems)
     if not tables:
         raise ModelError(
-            f"step {context.label}: no layer takes part: the first and the last layer stay free unless `layers` names them, and so "
-            f"does one of at most {options.clusters} weights; there are {', '.join(kernel.name for kernel in found) or 'none'}"
+            f"step {context.label}: no layer takes part: the first and the last layer stay free unless `layers` names them, and so does "
+            f"one of at most {options.clusters} weights, or behind a scale a channel; there are "
+            f"{', '.join(kernel.name for kernel in found) or 'none'}"
         )
     return tables

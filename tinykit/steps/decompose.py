@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,10 +16,10 @@ from tinykit.config.catalogue import nearest
 from tinykit.errors import BudgetError, ConfigError, ModelError
 from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
 from tinykit.steps.allocation import drawn
-from tinykit.steps.fitting import check_task, rebuilds, uncompiled
+from tinykit.steps.fitting import rebuilds, uncompiled
 from tinykit.steps.floats import ends_in_softmax
-from tinykit.steps.integers import check_float
-from tinykit.steps.teaching import TaughtFloatOptions, check_teachers, fit_taught, teacher_models
+from tinykit.steps.lasting import check_lasting
+from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, teacher_models
 
 if TYPE_CHECKING:
     import keras
@@ -50,7 +51,7 @@ class DecomposeOptions(TaughtFloatOptions):
     harm: float = Field(
         default=0.05, gt=0, le=100, description="the most that the layers' harms may be in sum, for ranks: harm; Kullback-Leibler, in nats"
     )
-    energy: float = Field(default=0.9, gt=0, le=1, description="share that is kept, for ranks: energy")
+    energy: float = Field(default=0.9, gt=0, lt=1, description="share that is kept, for ranks: energy")
     layers: tuple[str, ...] = Field(
         default=("*",), min_length=1, strict=False, description="patterns of names of layers that may be replaced"
     )
@@ -73,13 +74,15 @@ class Decompose:
     keeps: ClassVar[tuple[str, ...]] = ("macs",)
 
     def check_task(self, model: keras.Model, options: DecomposeOptions, context: StepContext) -> None:
-        """Raises ModelError or ConfigError where nothing can be decomposed, or the output does not suit the data; before any step runs."""
-        check_float(model)
-        _sites(model, options, context)
-        if options.epochs:
-            check_task(model, options, context)
-            if options.taught:
-                check_teachers(model, options, context)
+        """What can be told before any step runs.
+
+        Raises:
+            ModelError: model, data and teachers do not suit each other; no layer can be decomposed, or none by the methods.
+            ConfigError: a pattern of names that fits no layer, or only one that a step before may replace; no compiler or emulated board
+                where cycles are to be compared.
+            BudgetError: the smallest ranks take more than `macs`.
+        """
+        check_shrinking(model, options, context, bool(options.epochs), lambda: _check_plan(model, options, context))
 
     def run(self, model: keras.Model, options: DecomposeOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -95,7 +98,8 @@ class Decompose:
         before = {"macs": count_macs(model), "parameters": model.count_params()}
         chains = _Choice(model, options, context).chains()
         if not chains:
-            context.log(f"no layer is replaced: none becomes cheaper within a harm of {options.harm:g}")
+            limit = f"within a harm of {options.harm:g}" if options.ranks == "harm" else f"with ranks: {options.ranks}"
+            context.log(f"no layer is replaced: none becomes cheaper {limit}")
             return StepResult(None, {"before": before, "after": before, "layers": {}})
         smaller = replaced(model, chains)
         after = {"macs": count_macs(smaller), "parameters": smaller.count_params()}
@@ -109,6 +113,46 @@ class Decompose:
             teachers = teacher_models(options, context, model) if options.taught else []
             report |= fit_taught(smaller, options, context, teachers)
         return StepResult(uncompiled(smaller), report)
+
+
+def _check_plan(model: keras.Model, options: DecomposeOptions, context: StepContext) -> None:
+    """Raises what `Decompose.check_task` says of layers, methods and ranks."""
+    from tinykit.shrink.lowrank import offered, suitable
+
+    wanted = _sites(model, options, context)
+    names, where = [site.name for site in wanted], f"steps.{context.label}"
+    check_lasting([p for p in options.layers if p != "*"], names, model, f"{where}.layers", context)
+    usable = [method for method in options.methods if options.ranks in ("budget", "harm") or method in ("svd", "tucker")]
+    if not any(suitable(site, usable) for site in wanted):
+        raise ConfigError(
+            f"{where}.methods: {', '.join(options.methods)} with ranks: {options.ranks} suit none of the layers {', '.join(names)}: svd is "
+            "for dense and pointwise layers, the others for layers with a window, and energy and evidence know svd and tucker"
+        )
+    if options.ranks == "harm" and context.config.config.budget.board is not None:
+        from tinykit.boards.table import emulated_board
+        from tinykit.boards.toolchain import choose
+
+        emulated_board(context.config.config.budget.board)
+        choose(None)
+    if options.ranks == "budget" and not context.promising("macs"):  # else another network will be decomposed
+        _left(model, wanted, {site.name: offered(site, options.methods) for site in wanted}, options, context)
+
+
+def _left(
+    model: keras.Model, wanted: Sequence[Site], offers: Mapping[str, Sequence[Candidate]], options: DecomposeOptions, context: StepContext
+) -> int:
+    """The multiply-accumulates that are left for the layers together. Raises BudgetError where the smallest ranks take more."""
+    from tinykit.models.macs import count_macs
+
+    total, own = count_macs(model), sum(site.macs for site in wanted)
+    left = int(options.macs * total) - (total - own)
+    least = sum(min(c.macs for c in found) for found in offers.values())
+    if least > left:
+        raise BudgetError(
+            f"step {context.label}: at the smallest ranks the network takes {total - own + least:,} multiply-accumulates of "
+            f"{total:,}, more than macs: {options.macs:g}; give a larger share, more methods or more layers"
+        )
+    return left
 
 
 def _sites(model: keras.Model, options: DecomposeOptions, context: StepContext) -> list[Site]:
@@ -146,10 +190,6 @@ class _Choice:
             return {name: factors.METHODS[method](kernels[name], tuple(ranks)) for name, (method, ranks) in stored.items()}
         found = {"budget": self._by_budget, "harm": self._by_harm}.get(self.options.ranks, self._by_rule)()
         chains = {name: candidate.chain for name, candidate in found.items() if candidate.chain is not None}
-        if not chains and self.options.ranks != "harm":
-            raise ModelError(
-                f"step {self.context.label}: no layer becomes cheaper with ranks: {self.options.ranks}; choose other methods or ranks"
-            )
         for name, chain in chains.items():
             candidate = found[name]
             self.context.log(
@@ -166,18 +206,10 @@ class _Choice:
         return {site.name: by_rule(site, self.options.methods, self.options.ranks, self.options.energy) for site in self.sites}
 
     def _by_budget(self) -> dict[str, Candidate]:
-        from tinykit.models.macs import count_macs
         from tinykit.shrink.lowrank import least_harm, offered
 
-        total, own = count_macs(self.model), sum(site.macs for site in self.sites)
-        left = int(self.options.macs * total) - (total - own)
         offers = {site.name: offered(site, self.options.methods) for site in self.sites}
-        least = sum(min(c.macs for c in found) for found in offers.values())
-        if least > left:  # before any harm is measured
-            raise BudgetError(
-                f"step {self.context.label}: at the smallest ranks the network takes {total - own + least:,} multiply-accumulates of "
-                f"{total:,}, more than macs: {self.options.macs:g}; give a larger share, more methods or more layers"
-            )
+        left = _left(self.model, self.sites, offers, self.options, self.context)  # before any harm is measured
         return least_harm(self._measured(offers), left)
 
     def _by_harm(self) -> dict[str, Candidate]:

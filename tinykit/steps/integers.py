@@ -158,7 +158,6 @@ def prepare(model: keras.Model, options: CalibrationOptions, context: StepContex
         ConfigError: patterns of bits that name nothing.
     """
     from tinykit.quant.convert import fused_program
-    from tinykit.quant.lowering import lower
     from tinykit.quant.model import QuantizedModel
 
     if isinstance(model, QuantizedModel):
@@ -169,9 +168,7 @@ def prepare(model: keras.Model, options: CalibrationOptions, context: StepContex
     raw = drawn(context, options.calibration_samples)
     samples = [context.chain.apply(raw[i : i + 128]) for i in range(0, len(raw), 128)]
     prepared = Prepared(program, scale, None, samples, options, context, kept)
-    tried = replace(prepared, context=replace(context, log=lambda line: None))
-    bits = choose_bits(program, scale, options, context, lambda bits: lower(tried.build(bits), program.name))
-    return replace(prepared, bits=bits)
+    return replace(prepared, bits=choose_bits(prepared))
 
 
 def describe(quantized: QuantizedModel) -> dict[str, Any]:

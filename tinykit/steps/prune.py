@@ -11,6 +11,7 @@ from tinykit.recipe.step import StepContext, StepResult
 from tinykit.shrink.costs import MEASURES, Measure
 from tinykit.shrink.criteria import Criterion
 from tinykit.steps.fitting import uncompiled
+from tinykit.steps.lasting import check_lasting
 from tinykit.steps.pruning import Pruning
 from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, teacher_models
 
@@ -116,7 +117,7 @@ class Prune:
             ConfigError: a pattern of `layers` names no group of channels; instructions or cycles without a compiler.
             BudgetError: a target is out of reach even with the fewest channels everywhere.
         """
-        check_shrinking(model, options, context, options.trains, lambda: Pruning(model, options, context).check())
+        check_shrinking(model, options, context, options.trains, lambda: _check_plan(model, options, context))
 
     def run(self, model: keras.Model, options: PruneOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -135,3 +136,11 @@ class Prune:
             model = pruning.smaller(model, number)
             values = pruning.trained(model, number, teachers)
         return StepResult(uncompiled(model), {"parameters": model.count_params(), **pruning.report(model), **values})
+
+
+def _check_plan(model: keras.Model, options: PruneOptions, context: StepContext) -> None:
+    """Raises what `Prune.check_task` says of channels and targets."""
+    pruning = Pruning(model, options, context)
+    pruning.check()
+    names = [name for group in pruning.found.removable() for name in group.layers]
+    check_lasting(options.layers, names, model, f"steps.{context.label}.layers", context)

@@ -12,11 +12,14 @@ from tinykit.config.catalogue import nearest
 from tinykit.errors import ConfigError, ModelError
 from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
 from tinykit.steps.fitting import uncompiled
+from tinykit.steps.lasting import check_lasting
+from tinykit.steps.paying import Trial, tried
 from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, teacher_models
 
 if TYPE_CHECKING:
     import keras
 
+    from tinykit.shrink.kernels import Kernel
     from tinykit.shrink.sparse import Plan, Sparsifier
 
 _UPDATES = 20
@@ -43,6 +46,11 @@ class SparsifyOptions(TaughtFloatOptions):
         default={},
         description="shares by hand, by patterns of names, such as {'conv2d_3': 0.5, 'dense*': 0}; 0: stays dense. The first and the last "
         "layer and depthwise ones stay dense unless they are named",
+    )
+    if_smaller: bool = Field(
+        default=False,
+        description="only layers whose weights are stored coded by then; where the linked image would not become smaller the step is "
+        "skipped, and the report says so",
     )
     rise_epochs: int = Field(default=4, ge=0, le=100_000, description="passes during which sparsity rises; 0: at once")
     epochs: int = Field(default=6, ge=0, le=100_000, description="passes afterwards; 0: none")
@@ -92,10 +100,21 @@ class Sparsify:
 
         Raises:
             ModelError: model, data and teachers do not suit each other; layers that cannot have the pattern.
-            ConfigError: a pattern of names that fits no layer; a sparsity that the layers that take part cannot reach.
+            ConfigError: a pattern of names that fits no layer, or only one that a step before may replace; a sparsity that the layers that
+                take part cannot reach; a `prune` before that need not leave channels in fours.
         """
-        trains = bool(options.epochs or options.rise_epochs)
-        check_shrinking(model, options, context, trains, lambda: plan_of(model, options, context))
+        where = f"steps.{context.label}"
+
+        def plan() -> None:
+            names = [kernel.name for kernel in plan_of(model, options, context).kernels]
+            check_lasting(options.layers, names, model, f"{where}.layers", context)
+            if odd := _odd_multiples(context) if options.pattern == "2of4" else []:
+                raise ConfigError(
+                    f"{where}: pattern 2of4 needs input channels in fours, and {' and '.join(odd)}: give prune a multiple of 4, or "
+                    "choose pattern: weights"
+                )
+
+        check_shrinking(model, options, context, bool(options.epochs or options.rise_epochs), plan)
 
     def run(self, model: keras.Model, options: SparsifyOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -109,18 +128,61 @@ class Sparsify:
 
         if context.quicktest:
             options = options.model_copy(update={"rise_epochs": min(options.rise_epochs, 1), "epochs": min(options.epochs, 1)})
-        plan = plan_of(model, options, context)
+        plan, trial = plan_of(model, options, context, as_far_as_possible=bool(context.promising("macs"))), None
+        if options.if_smaller:
+            trial = _trial(model, plan, options, context)
+            if not trial.pays:
+                return trial.skipped(context)
+            plan = replace(plan, kernels=_paying(plan.kernels, trial, context))
         teachers = teacher_models(options, context, model) if options.taught and (options.epochs or options.rise_epochs) else []
         values = _Training(model, plan, options, context, teachers).run()
         found = kernels(model)
         context.log(f"{sparsity(found):.4f} of {sum(kernel.size for kernel in found):,} weights are 0")
         rows = [{"layer": kernel.name, "weights": kernel.size, "sparsity": sparsity([kernel])} for kernel in found]
-        report = {"sparsity": sparsity(found), "pattern": options.pattern, "layers": rows}
+        report: dict[str, Any] = {"sparsity": sparsity(found), "pattern": options.pattern, "layers": rows}
+        report |= {"trial": trial.report()} if trial is not None else {}
         return StepResult(uncompiled(model), {**report, **values})
 
 
-def plan_of(model: keras.Model, options: SparsifyOptions, context: StepContext) -> Plan:
+def _trial(model: keras.Model, plan: Plan, options: SparsifyOptions, context: StepContext) -> Trial:
+    """What the zeros do to the engine."""
+    from tinykit.quant.kept import Kept
+    from tinykit.shrink.kernels import kernels
+    from tinykit.shrink.sparse import Sparsifier
+
+    def change(copy: keras.Model) -> None:
+        names = {kernel.name for kernel in plan.kernels}
+        own = tuple(kernel for kernel in kernels(copy) if kernel.name in names)
+        Sparsifier(replace(plan, kernels=own), 0).update(0)
+
+    return tried(model, change, Kept(zeros=True), context)
+
+
+def _paying(found: tuple[Kernel, ...], trial: Trial, context: StepContext) -> tuple[Kernel, ...]:
+    """The layers whose weights are coded."""
+    for kernel in found:
+        if kernel.name not in trial.coded:
+            context.log(f"{kernel.name} stays dense: its zeros would save nothing")
+    return tuple(kernel for kernel in found if kernel.name in trial.coded)
+
+
+def _odd_multiples(context: StepContext) -> list[str]:
+    """Prunings before the step that need not leave numbers of channels in fours, for a message."""
+    from tinykit.recipe.registry import step_class
+
+    found = []
+    for spec in context.promising("macs"):
+        multiple = getattr(step_class(spec.name).Options.model_validate(spec.options), "multiple", 4)
+        found += [f"step {spec.label!r} before it leaves them in multiples of {multiple}"] if multiple % 4 else []
+    return found
+
+
+def plan_of(model: keras.Model, options: SparsifyOptions, context: StepContext, as_far_as_possible: bool = False) -> Plan:
     """What becomes how sparse.
+
+    Args:
+        as_far_as_possible: for a network that steps before have made smaller than the one that was checked: layers that cannot have the
+            pattern any more stay dense, a sparsity out of reach becomes the highest there is, and the log says so.
 
     Raises:
         ConfigError, ModelError: see `Sparsify.check_task`; every problem at once.
@@ -138,6 +200,12 @@ def plan_of(model: keras.Model, options: SparsifyOptions, context: StepContext) 
             f"there are {', '.join(kernel.name for kernel in found) or 'none'}"
         )
     unfit = {kernel.name: refused(kernel, options.pattern, options.block) for kernel in part}
+    if as_far_as_possible and any(reason is None for reason in unfit.values()):
+        for name, reason in unfit.items():
+            if reason:
+                context.log(f"{name} stays dense: it cannot have pattern {options.pattern} any more: {reason}")
+        part = [kernel for kernel in part if not unfit[kernel.name]]
+        shares, unfit = {kernel.name: shares[kernel.name] for kernel in part if kernel.name in shares}, {}
     problems = [
         f"{where}: layer {name!r} cannot have pattern {options.pattern}: {reason}; leave it dense with steps.{context.label}.layers="
         f"{{'{name}': 0}}, or choose pattern: weights"
@@ -149,6 +217,9 @@ def plan_of(model: keras.Model, options: SparsifyOptions, context: StepContext) 
     if options.pattern == "2of4":
         return Plan(tuple(part), {}, 0.5, options.pattern, options.block, "layer")
     common = common_share(found, part, shares, options.wanted)
+    if common > MOST and as_far_as_possible:
+        context.log(f"sparsity {options.wanted:g} of the smaller network cannot be reached: its layers get {MOST:g}")
+        common = MOST
     if common > MOST:
         most = sum(kernel.size * shares.get(kernel.name, MOST) for kernel in part) / sum(kernel.size for kernel in found)
         raise ConfigError(

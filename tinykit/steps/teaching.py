@@ -153,6 +153,9 @@ def _from_run(folder: Path, context: StepContext) -> keras.Model:
 
     content = read_document(folder / "config.resolved.yaml").data
     data = content.get("data") if isinstance(content, dict) else None
+    taught, own = data.get("name") if isinstance(data, dict) else None, context.config.config.data.name
+    if taught is not None and taught != own:
+        raise ConfigError(f"{folder}: the teacher was trained on data {taught!r}, this run is on {own!r}: both must score the same classes")
     declared = Chain.parse(data.get("preprocess", []) if isinstance(data, dict) else [], f"{folder}/config.resolved.yaml: data.preprocess")
     if declared != Chain.parse(context.config.config.data.preprocess, "data.preprocess"):
         raise ConfigError(f"{folder}: the teacher was trained with another data.preprocess; both must see the same samples")
