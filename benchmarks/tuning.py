@@ -9,22 +9,29 @@ that nobody interrupts. Writes benchmarks/tuning.md.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
 import random
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "search")]
+
+from tuner_stubs import Study, row, section  # noqa: E402
+
+from tinykit.recipe.interrupt import StopFlag  # noqa: E402
+from tinykit.search.tuner.distributed import served, work  # noqa: E402
+from tinykit.search.tuner.space import TuneSpace  # noqa: E402
 
 SLEEP = 2.0
 SHORT = 0.4
@@ -34,11 +41,6 @@ METHODS = ("random", "bayesian", "hyperband", "nsga2")
 
 def play(role: str, method: str, folder: Path, address: str, sleep: float) -> None:
     """One process of a search: alone, the chief, or a worker whose name is the role."""
-    from tuner_stubs import Study, row, section
-
-    from tinykit.recipe.interrupt import StopFlag
-    from tinykit.search.tuner.distributed import served, work
-    from tinykit.search.tuner.space import TuneSpace
 
     def attempt(task):
         with (folder / "tries.txt").open("a") as stream:
@@ -61,23 +63,22 @@ def play(role: str, method: str, folder: Path, address: str, sleep: float) -> No
         work(role, address, TuneSpace(section(method).parameters), attempt, StopFlag(), folder, over=(folder / "over").exists, beat=0.5)
 
 
-def start(role: str, method: str, folder: Path, address: str = "0", sleep: float = SHORT) -> subprocess.Popen[bytes]:
-    """Such a process, in a group of its own."""
-    command = [
-        sys.executable,
-        __file__,
-        "--role",
-        role,
-        "--method",
-        method,
-        "--folder",
-        str(folder),
-        "--address",
-        address,
-        "--sleep",
-        str(sleep),
-    ]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+def start(role: str, method: str, folder: Path, address: str = "0", sleep: float = SHORT) -> Process:
+    """Such a process: a fork of this one, in which everything is imported already, so that kills hit trials and not imports."""
+    process = get_context("fork").Process(target=_quietly, args=(role, method, folder, address, sleep), daemon=True)
+    process.start()
+    return process
+
+
+def _quietly(*arguments: Any) -> None:
+    with Path(os.devnull).open("w") as sink, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+        play(*arguments)
+
+
+def ended(process: Process) -> int:
+    """Exit code, when it has ended."""
+    process.join()
+    return process.exitcode or 0
 
 
 def free_port() -> str:
@@ -108,15 +109,15 @@ def shared(workers: int, folder: Path) -> tuple[float, list[str], int]:
         time.sleep(0.1)
     (folder / "go").touch()
     for process in processes:
-        if process.wait():
-            raise SystemExit(f"a process of {folder} ended with {process.returncode}")
+        if ended(process):
+            raise SystemExit(f"a process of {folder} ended with {process.exitcode}")
     return float((folder / "seconds.txt").read_text()), rows(folder), tries(folder)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL, to the process and its children."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def kill(process: Process) -> None:
+    """SIGKILL."""
+    process.kill()
+    process.join()
 
 
 def killed_alone(method: str, folder: Path, rng: random.Random) -> tuple[list[str], int]:
@@ -126,15 +127,15 @@ def killed_alone(method: str, folder: Path, rng: random.Random) -> tuple[list[st
     while True:
         before, process = tries(folder), start("alone", method, folder)
         if kills < KILLS:
-            while process.poll() is None and tries(folder) == before:
+            while process.is_alive() and tries(folder) == before:
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, 1.5 * SHORT))
-            if process.poll() is None:
+            if process.is_alive():
                 kill(process)
                 kills += 1
                 continue
-        if process.wait():
-            raise SystemExit(f"{method}: ended with {process.returncode}")
+        if ended(process):
+            raise SystemExit(f"{method}: ended with {process.exitcode}")
         return rows(folder), kills
 
 
@@ -145,21 +146,21 @@ def killed_team(folder: Path, rng: random.Random) -> tuple[list[str], int, int]:
     address, kills = free_port(), 0
     roles = ("chief", "one", "two")
     team = {role: start(role, "random", folder, address) for role in roles}
-    while kills < KILLS and team["chief"].poll() is None:
+    while kills < KILLS and team["chief"].is_alive():
         before = tries(folder)
         until = time.monotonic() + 60
-        while tries(folder) == before and team["chief"].poll() is None and time.monotonic() < until:
+        while tries(folder) == before and team["chief"].is_alive() and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, SHORT))
         role = rng.choice(roles)
-        if team["chief"].poll() is None and team[role].poll() is None:
+        if team["chief"].is_alive() and team[role].is_alive():
             kill(team[role])
             kills += 1
             team[role] = start(role, "random", folder, address)
-    team["chief"].wait()
+    ended(team["chief"])
     (folder / "over").touch()
     for process in team.values():
-        process.wait()
+        ended(process)
     return rows(folder), kills, tries(folder)
 
 
@@ -168,7 +169,7 @@ def killed_row(search: str, folder: Path, seed: int) -> str:
     rng, method = random.Random(f"{seed} {search}"), "random" if search == "team" else search
     plain = folder / f"plain_{search}"
     plain.mkdir()
-    if start("alone", method, plain, sleep=0.0).wait():
+    if ended(start("alone", method, plain, sleep=0.0)):
         raise SystemExit(f"{method}: failed")
     if search == "team":
         found, kills, _ = killed_team(folder / "team", rng)
@@ -199,8 +200,7 @@ def table(seed: int, folder: Path) -> str:
         lines.append(f"| {workers} | {seconds:.1f} | {seconds / first:.2f} | {len(found)} | {tried} | {wrong} |")
     lines += ["", f"SIGKILL at random moments, stub trials of {SHORT:g} s:", ""]
     lines += ["| search | kills | trials | same trials as without kills | done twice |", "|---|---|---|---|---|"]
-    with ThreadPoolExecutor(3) as pool:  # processes sleep more than they work
-        lines += list(pool.map(lambda method: killed_row(method, folder, seed), (*METHODS, "team")))
+    lines += [killed_row(method, folder, seed) for method in (*METHODS, "team")]
     return "\n".join(lines) + "\n"
 
 
@@ -208,13 +208,7 @@ def main() -> None:
     """Does what the flags say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
-    for name in ("role", "method", "folder", "address"):
-        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
-    parser.add_argument("--sleep", type=float, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.role:
-        play(given.role, given.method, Path(given.folder), given.address, given.sleep)
-        return
     with tempfile.TemporaryDirectory() as folder:
         text = table(given.seed, Path(folder))
     (HERE / "tuning.md").write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -167,7 +168,8 @@ class _Tuning:
         space = TuneSpace(self.tune.parameters)
         made = proposer(self.tune, space, self.config.config.seed, epochs_of(self.config, self.quicktest))
         most = trials_of(self.tune, made)
-        self.console.line(f"space: {len(space.parameters)} parameters, {space.size:,.0f} settings; at most {most} trials")
+        settings = f"{space.size:,.0f}" if math.isfinite(space.size) else "any number of"
+        self.console.line(f"space: {len(space.parameters)} parameters, {settings} settings; at most {most} trials")
         if address is not None:
             from tinykit.search.tuner.distributed import served
 
