@@ -1,5 +1,6 @@
 """A search that is killed goes on as it would have: no trial is lost, none is tried twice, and the set of trials is the same."""
 
+import dataclasses
 import json
 import random
 
@@ -71,6 +72,15 @@ def test_a_search_that_is_over_tries_nothing(tmp_path):
     Study(tmp_path, tune).run()
     again = Study(tmp_path, tune, attempt=lambda task: pytest.fail("tried again"))
     assert again.desk.over and len(again.run()) == 3
+
+
+def test_no_trial_begins_when_the_time_is_over(tmp_path):
+    def slow(task):
+        return dataclasses.replace(row(task), seconds=10.0)
+
+    rows = Study(tmp_path, section("random"), attempt=slow, seconds=25.0).run()
+    assert len(rows) == 3, "the last one began after 20 seconds"
+    assert Study(tmp_path, section("random"), attempt=pytest.fail, seconds=25.0).run() == rows
 
 
 def test_a_seed_gives_other_trials_and_the_same_seed_the_same(tmp_path):

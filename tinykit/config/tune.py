@@ -92,6 +92,9 @@ class TuneConfig(Section):
 
     method: Literal["random", "bayesian", "hyperband", "nsga2"] = Field(default="random", description="who proposes what is tried next")
     trials: int | None = Field(default=None, ge=1, le=100_000, description="how many; null with hyperband: its whole schedule")
+    seconds: float | None = Field(
+        default=None, gt=0, le=1e9, description="no trial begins once all before it took so long together; null: no limit"
+    )
     parameters: dict[str, Parameter] = Field(
         min_length=1, max_length=32, description="key of this configuration, as --set takes it -> what it may be"
     )

@@ -70,6 +70,7 @@ class Desk(keras_tuner.Oracle):
         proposer: who says what is tried next.
         ledger: finished trials; this object alone writes it.
         most: how many trials there are at most.
+        seconds: that trials may take together before the last one begins; None: no limit.
         folder: where running.json is kept.
         lease: seconds without a sign of life after which a trial is given to somebody else; 0: nobody else works on this search, and what
             was being tried when it was killed is tried again at once.
@@ -85,13 +86,14 @@ class Desk(keras_tuner.Oracle):
         most: int,
         folder: Path,
         *,
+        seconds: float | None = None,
         lease: float = 0.0,
         tell: Callable[[Trial], None] = lambda row: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(objective=keras_tuner.Objective("score", "max"), hyperparameters=space.hyperparameters(), max_trials=most, seed=1)
         self.verbose = 0
-        self.proposer, self.space, self.ledger, self.most = proposer, space, ledger, most
+        self.proposer, self.space, self.ledger, self.most, self.seconds = proposer, space, ledger, most, seconds
         self.lease, self.clock, self._tell = lease, clock, tell
         self._file = folder / RUNNING
         self._lock = threading.RLock()
@@ -131,9 +133,14 @@ class Desk(keras_tuner.Oracle):
         rows = {row.number: row for row in self.ledger.rows}
         return [Past(number, task.proposal, rows.get(number)) for number, task in sorted(self._tasks.items())]
 
+    def _enough(self) -> bool:
+        """Whether no further trial begins."""
+        spent = sum(row.seconds for row in self.ledger.rows)
+        return len(self._tasks) >= self.most or (self.seconds is not None and spent >= self.seconds)
+
     def _new(self) -> Task | Nothing | None:
         """The next task; None: there will be none."""
-        if len(self._tasks) >= self.most:
+        if self._enough():
             return None
         number = next(number for number in range(len(self._tasks) + 1) if number not in self._tasks)
         proposal = self.proposer.propose(number, self._past())
@@ -218,7 +225,7 @@ class Desk(keras_tuner.Oracle):
                 self._tell(row)
             for number in [number for number in self._leases if self._tasks[number].key == row.key]:
                 del self._leases[number]
-            self.over = self.over or (not self._leases and len(self._tasks) >= self.most)
+            self.over = self.over or (not self._leases and self._enough())
             self._save()
 
     def _row(self, text: Any) -> Trial:

@@ -173,12 +173,12 @@ class _Tuning:
         if address is not None:
             from tinykit.search.tuner.distributed import served
 
-            desk = Desk(made, space, trials, most, self.folder, lease=lease, tell=self._tell)
+            desk = Desk(made, space, trials, most, self.folder, seconds=self.tune.seconds, lease=lease, tell=self._tell)
             return served(desk, address, self.stop, self.console.line)
         attempt = Attempts(
             self.config, self.folder, quicktest=self.quicktest, stop=self.stop, log=self.console.line, services=self.services
         )
-        desk = Desk(made, space, trials, most, self.folder, tell=self._tell)
+        desk = Desk(made, space, trials, most, self.folder, seconds=self.tune.seconds, tell=self._tell)
         Tuner(desk, attempt, self.stop, self.folder).work()
         return nullcontext()
 
