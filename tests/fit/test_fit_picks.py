@@ -50,6 +50,17 @@ def test_fewer_bits_are_left_alone_where_their_kernels_take_more_than_they_save(
     assert {point.bits for point in named.values()} == {chosen}
 
 
+def test_a_pick_saves_a_tenth_of_the_flash_or_is_not_made(network):
+    meter = Cheap(network)
+    meter.narrow = int(0.5 * total_weight_bytes(network, eight_bits(network)))
+    chosen, points, named = found(network, meter)
+    least, whole = min(p.flash for p in points), next(p.flash for p in points if p.bits == chosen)
+    assert 0.7 * whole < least < 0.8 * whole and named["compact"].flash == least
+    meter.narrow += int(0.2 * whole)
+    chosen, points, named = found(network, meter)
+    assert 0.9 * whole < min(p.flash for p in points) < whole and {point.bits for point in named.values()} == {chosen}
+
+
 def test_the_least_flash_within_the_harm_is_picked(network):
     _, points, named = found(network, Cheap(network), harm=0.5)
     least = min(points, key=lambda p: p.flash)

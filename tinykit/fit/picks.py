@@ -15,6 +15,8 @@ from tinykit.quant.allocation.optimum import Limits, Prices, optimum
 POINTS = 20
 PICKS: Mapping[str, float] = {"balanced": 0.1, "compact": 0.5}
 """How much of the harm of a network that knows nothing a pick may do before it is trained: a guess's divergence is ln(classes)."""
+WORTH = 0.1
+"""Share of the flash that a pick must save: less is not worth any harm."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def front(
 
 def picks(points: Sequence[Point], chosen: Bits, classes: int) -> dict[str, Point]:
     """quality: `chosen`, the least harm that fits; balanced and compact: the least flash within the harm of `PICKS`, or quality where none
-    takes less.
+    saves `WORTH` of that.
 
     Args:
         classes: number of classes; 1 for a network that rebuilds its input, whose harm is a share of the variance.
@@ -81,6 +83,6 @@ def picks(points: Sequence[Point], chosen: Bits, classes: int) -> dict[str, Poin
     worst = math.log(classes) if classes > 1 else 1.0
     found = {"quality": quality}
     for name, share in PICKS.items():
-        near = [p for p in points if p.fits and p.harm <= share * worst and p.flash < quality.flash]
+        near = [p for p in points if p.fits and p.harm <= share * worst and p.flash <= (1 - WORTH) * quality.flash]
         found[name] = min(near, key=lambda p: (p.flash, p.harm), default=quality)
     return found
