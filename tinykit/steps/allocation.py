@@ -55,8 +55,8 @@ class BitOptions(BaseModel):
     )
     pick: Literal["quality", "balanced", "compact"] = Field(
         default="quality",
-        description="with bits: optimum: the least harm that fits the budget, or the fewest bytes at a tenth (balanced) or half (compact)"
-        " of the harm of knowing nothing, before training",
+        description="with bits: optimum: the least harm that fits the budget, or the least linked flash, where it saves a tenth, at a tenth"
+        " (balanced) or half (compact) of the harm of knowing nothing, before training",
     )
     harm_limit: float | None = Field(
         default=None,
