@@ -132,8 +132,13 @@ def choose_bits(prepared: Prepared) -> Bits | None:
 
 def drawn(context: StepContext, most: int) -> np.ndarray:
     """At most so many raw samples of the training split [N, ...], drawn by the step's seed, in the order of the split."""
-    train = context.dataset.train.x
-    return train[np.sort(np.random.default_rng(context.seed).choice(len(train), min(most, len(train)), replace=False))]
+    return context.dataset.train.x[drawn_numbers(context, most)]
+
+
+def drawn_numbers(context: StepContext, most: int) -> np.ndarray:
+    """The numbers of these samples, rising."""
+    count = len(context.dataset.train)
+    return np.sort(np.random.default_rng(context.seed).choice(count, min(most, count), replace=False))
 
 
 class _Choice:

@@ -19,6 +19,7 @@ from tinykit.shrink.channels import ChannelMap, channel_map, matching
 from tinykit.shrink.costs import ENGINE, TIMED, Costs, Measure, Sizes
 from tinykit.shrink.criteria import Batch, scores
 from tinykit.shrink.surgery import shrink
+from tinykit.steps.allocation import drawn_numbers
 from tinykit.steps.fitting import rebuilds
 from tinykit.steps.floats import ends_in_softmax, float_loss
 from tinykit.steps.teaching import fit_taught
@@ -159,10 +160,9 @@ class Pruning:
     def _batches(self, most: int | None = None) -> Iterator[Batch]:
         """Samples of the training split, drawn by the step's seed, with their targets; at most so many."""
         train = self.context.dataset.train
-        count = min(self.options.samples, len(train), most or len(train))
-        chosen = np.sort(np.random.default_rng(self.context.seed).choice(len(train), count, replace=False))
-        size = min(_BATCH, count)
-        for i in range(0, count - size + 1, size):
+        chosen = drawn_numbers(self.context, min(self.options.samples, most or len(train)))
+        size = min(_BATCH, len(chosen))
+        for i in range(0, len(chosen) - size + 1, size):
             self.context.stop.check()
             part = chosen[i : i + size]
             x = np.asarray(self.context.chain.apply(train.x[part]), np.float32)
