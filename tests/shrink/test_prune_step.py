@@ -9,8 +9,11 @@ import pydantic
 import pytest
 from taught_runs import L, context, network, same, weights
 
+from tinykit.boards.table import board
+from tinykit.boards.toolchain import CROSS, find
 from tinykit.errors import BudgetError, ConfigError, ModelError, Terminated
 from tinykit.models import count_macs
+from tinykit.shrink.engine import engine_sizes
 from tinykit.steps.prune import Prune, PruneOptions
 
 
@@ -65,6 +68,13 @@ def test_shares_by_hand():
 def test_flash_and_ram_of_the_engine():
     result, _ = pruned("s", macs=None, flash=0.9, ram=0.9, rounds=1, epochs=0, multiple=1)
     assert count_macs(result.model) < count_macs(network())
+
+
+@pytest.mark.skipif(not any(map(find, CROSS)), reason="no compiler for Arm microcontrollers")
+def test_instructions_are_counted_on_the_emulated_board():
+    count = lambda model: sum(engine_sizes(board("nano33ble"))(model).instructions.values())  # noqa: E731
+    result, _ = pruned("s", macs=None, instructions=0.7, rounds=1, epochs=0)
+    assert 0.4 * count(network()) < count(result.model) <= 0.7 * count(network())
 
 
 def test_two_runs_with_one_seed_are_the_same_to_the_last_bit():
