@@ -24,7 +24,6 @@ from tinykit.recipe.rundir import RunDir
 from tinykit.recipe.services import Services
 from tinykit.search.predict import Prediction, Target, predict_graph
 from tinykit.search.trials import Status, Trial
-from tinykit.search.tuner.desk import Task
 
 if TYPE_CHECKING:
     import keras
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from tinykit.data import Dataset
     from tinykit.recipe.outputs import Outputs
     from tinykit.recipe.step import StepContext
+    from tinykit.search.tuner.desk import Task
 
 VAL = "val.json"
 """In a trial's run directory: accuracy of its last network on val."""
