@@ -20,6 +20,9 @@ WITHIN = 1.1
 AIM = 1.09
 """What is asked for: instructions are counted before training, whose weights change some kernels a little."""
 
+LONG = ("learning_rate=0.003", "distill=1.0", "mix=0.5")
+"""For trainings of many epochs: the teacher alone, on sums of two images."""
+
 
 @dataclass(frozen=True)
 class Pruned(Task):
@@ -29,15 +32,15 @@ class Pruned(Task):
 
 
 def _pruned(name: str, share: float, within: float, epochs: int) -> Pruned:
-    options = (f"macs={share}", f"instructions={share * AIM:.4f}", f"epochs={epochs}", "learning_rate=0.002", "distill=0.9")
+    options = (f"macs={share}", f"instructions={share * AIM:.4f}", f"epochs={epochs}", "rounds=2", *LONG)
     return Pruned(name, ("recipe=prune_quantize", *(f"steps.prune.{option}" for option in options)), "prune", within, share)
 
 
 TASKS = Tasks(
     (
         Pruned(START.name, START.settings),
-        _pruned("prune_50", 0.5, 1.5, 36),
-        _pruned("prune_33", 0.3333, 4.0, 36),
+        _pruned("prune_50", 0.5, 1.5, 40),
+        _pruned("prune_33", 0.3333, 4.0, 40),
     )
 )
 
