@@ -47,8 +47,8 @@ class Requirement:
 
 
 _ELSEWHERE = (
-    "absl-py capstone flatbuffers jinja2 keras keras-tuner numpy pillow pydantic pyelftools pyserial PyYAML rich scikit-learn scipy "
-    "tensorboard tensorflow tensorflow-model-optimization tensorly tf_keras tflite-micro unicorn ziglang"
+    "absl-py capstone flatbuffers grpcio jinja2 keras keras-tuner numpy pillow pydantic pyelftools pyserial PyYAML rich scikit-learn scipy "
+    "tensorboard tensorflow tensorflow-model-optimization tensorly tf_keras threadpoolctl tflite-micro unicorn ziglang"
 ).split()
 """The same without versions, for a tinykit that was not installed but put on the path, or whose sources are newer than its installation."""
 
