@@ -15,7 +15,7 @@ from tinykit.health.check import Check, pip_install, run
 
 LEAST_PYTHON = (3, 11)
 _IMPORT_SECONDS = 180.0
-_MODULES = {"absl-py": "absl", "pillow": "PIL", "scikit-learn": "sklearn", "PyYAML": "yaml", "pyelftools": "elftools"}
+_MODULES = {"absl-py": "absl", "grpcio": "grpc", "pillow": "PIL", "scikit-learn": "sklearn", "PyYAML": "yaml", "pyelftools": "elftools"}
 """Modules that are not called like their distribution, but for '-' and '_'."""
 _LOADED = {
     "tensorflow": "import tensorflow; print(tensorflow.__version__)",
