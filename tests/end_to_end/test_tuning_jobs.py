@@ -24,7 +24,8 @@ def run(script, folder, *arguments, **environment):
 
 @pytest.mark.parametrize("code", [0, 2, 3])
 def test_a_chief_and_its_workers_on_one_machine(tmp_path, code):
-    python = stand_in(tmp_path, "python", f'echo "$@" >>started.txt\ncase "$*" in *--worker*) exit 0 ;; esac\nexit {code}\n')
+    chief = f"until [ $(wc -l <started.txt) = 4 ]; do sleep 0.1; done\nexit {code}"  # a chief that fails ends its workers
+    python = stand_in(tmp_path, "python", f'echo "$@" >>started.txt\ncase "$*" in *--worker*) exit 0 ;; esac\n{chief}\n')
     done = run(JOBS / "local.sh", tmp_path, "--quicktest", PYTHON=python, WORKERS="3", PORT="7099")
     assert done.returncode == code
     common = f"-m tinykit.search --flagfile={JOBS / 'common.flags'} --chief 7099"

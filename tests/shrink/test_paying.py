@@ -34,7 +34,7 @@ def sparsified(folder, model):
 
 
 def linked(model, kept):
-    found = preview(fuse(model), kept)
+    found = preview(fuse(model), kept=kept)
     return EngineMeter(found, None).linked(eight_bits(found.network)).flash
 
 
