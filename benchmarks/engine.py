@@ -49,6 +49,12 @@ emulator in the network as it was shipped.
 | model | kind | layers | MACs | instructions | a MAC | CMSIS-NN, a MAC |
 |---|---|---|---|---|---|---|
 """
+_LAYERS = """
+## Every layer
+
+| model | layer | kind | input | output | MACs | instructions | a MAC |
+|---|---|---|---|---|---|---|---|
+"""
 _REST = """
 ## Peers
 
@@ -103,8 +109,8 @@ GOALS = (
 )  # fmt: skip
 
 
-def run(goal: Goal, data: Path, out: Path) -> tuple[str, list[str], bool]:
-    """A row of the table, rows of the table by kind of layer, and whether all is as it should be."""
+def run(goal: Goal, data: Path, out: Path) -> tuple[str, list[str], list[str], bool]:
+    """A row of the table, rows of the tables by kind of layer and by layer, and whether all is as it should be."""
     from tinykit.boards.pipeline import compile_graph, layer_table, report_json
     from tinykit.boards.table import board
     from tinykit.compile import read_model
@@ -134,7 +140,27 @@ def run(goal: Goal, data: Path, out: Path) -> tuple[str, list[str], bool]:
         f"{parity['engine_vs_reference']} of {parity['elements']:,}", f"{tflm.mismatches} of {tflm.elements:,}",
         f"{bytes_differ} of {outputs.size:,}", f"{report['arena']['lower_bound']:,}",
     ]  # fmt: skip
-    return f"| {' | '.join(cells)} |", _kinds(goal, cells[0], layer_table(compiled), model.deployed), good and exact
+    layers = layer_table(compiled)
+    return f"| {' | '.join(cells)} |", _kinds(goal, cells[0], layers, model.deployed), _each(cells[0], layers), good and exact
+
+
+def _each(title: str, layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows: instructions of each layer, of each multiply-accumulate where it has some."""
+    rows = []
+    for layer in layers:
+        count, macs = int(layer["instructions"] or 0), int(layer["macs"] or 0)
+        shapes = ("x".join(map(str, layer[key])) for key in ("input_shape", "output_shape"))
+        cells = [
+            title,
+            layer["name"].split("/")[-1],
+            layer["kind"],
+            *shapes,
+            f"{macs:,}",
+            f"{count:,}",
+            f"{count / macs:.2f}" if macs else "",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
 def _kinds(goal: Goal, title: str, layers: Sequence[Mapping[str, Any]], graph: ir.Graph) -> list[str]:
@@ -168,17 +194,20 @@ def main() -> None:
 
     if "TINYKIT_DATA" not in os.environ:
         raise SystemExit("set TINYKIT_DATA to the folder with reference_models/")
-    rows, kinds, fine = [], [], True
+    rows, kinds, layers, fine = [], [], [], True
     for goal in GOALS:
         with tempfile.TemporaryDirectory() as out:
-            row, mine, good = run(goal, Path(os.environ["TINYKIT_DATA"]), Path(out))
+            row, mine, each, good = run(goal, Path(os.environ["TINYKIT_DATA"]), Path(out))
         rows.append(row)
         kinds += mine
+        layers += each
         fine = fine and good
         print(row, flush=True)
     day = datetime.date.today().isoformat()
     head = _HEAD.format(day=day, seed=SEED, samples=SAMPLES, compiler=choose("gcc").version, rule="---|" * 12)
-    (HERE / "engine.md").write_text(head + "\n".join(rows) + "\n" + _KINDS + "\n".join(kinds) + "\n" + _REST, encoding="utf-8")
+    parts = (head, rows), (_KINDS, kinds), (_LAYERS, layers)
+    text = "".join(title + "\n".join(lines) + "\n" for title, lines in parts) + _REST
+    (HERE / "engine.md").write_text(text, encoding="utf-8")
     sys.exit(not fine)
 
 
