@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 from fast_conv_cases import WHOLE, conv
 
+from tinykit.boards.pipeline import compile_graph, layer_table
+from tinykit.boards.table import board
 from tinykit.graph import ir
 
 KINDS = ("nibbles", "ternary", "levels", "odd")
@@ -71,3 +74,13 @@ def high_sum(most: int) -> ir.Graph:
     weights = np.ones((2, 8), int)
     weights[0] = -1
     return single(weights, 2, bias=np.array([0, most - 8 * 255]), multiplier=WHOLE, shift=-11, zeros=(-128, 3))
+
+
+def counted(graph: ir.Graph, kind: str, folder: Path, toolchain: str) -> tuple[int, int]:
+    """Instructions of a network's first layer with weights of 8 bits, and of fewer; both are compared with the reference on the board."""
+    counts = []
+    for name, each in (("int8", graph), (kind, narrowed(graph, kind))):
+        compiled = compile_graph(each, board("nano33ble"), folder / name, toolchain=toolchain, samples=1)
+        assert compiled.verification.mismatches == 0 and compiled.verification.unprofiled is None
+        counts.append(layer_table(compiled)[0]["instructions"])
+    return counts[0], counts[1]

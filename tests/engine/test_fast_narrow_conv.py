@@ -5,10 +5,9 @@ import pytest
 from bundles import Case, run_on_board
 from engine_host import compare, compare_all, needs_cc, run_sanitized, sanitizers, spread_engine, tampered
 from fast_conv_cases import clamps, dead, random_conv, shapes
-from narrow_conv_cases import KINDS, high_sum, narrowed, packed, single, taps_of_three
+from narrow_conv_cases import KINDS, counted, high_sum, narrowed, packed, single, taps_of_three
 from test_fast_conv import GCC, ZIG, routine
 
-from tinykit.boards.pipeline import compile_graph, layer_table
 from tinykit.boards.table import board
 from tinykit.engine.generate import build_engine
 from tinykit.engine.kernels import narrow_pairs
@@ -258,9 +257,5 @@ def test_wrong_assembly_is_found(kind, old, new, toolchain, tmp_path) -> None:
 def test_instructions_against_int8(kind, limit, toolchain, tmp_path) -> None:
     """Guards what the kernels are for; the published figures are benchmarks/narrow.md's."""
     graph = random_conv(1, 16, 32, (12, 12), (3, 3), **PADDED, zeros=(-128, -128))
-    counts = []
-    for name, each in (("int8", graph), (kind, narrowed(graph, kind))):
-        compiled = compile_graph(each, board("nano33ble"), tmp_path / name, toolchain=toolchain, samples=1)
-        assert compiled.verification.mismatches == 0 and compiled.verification.unprofiled is None
-        counts.append(layer_table(compiled)[0]["instructions"])
-    assert counts[1] < limit * counts[0]
+    wide, narrow = counted(graph, kind, tmp_path, toolchain)
+    assert narrow < limit * wide

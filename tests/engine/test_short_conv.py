@@ -7,10 +7,9 @@ import pytest
 from bundles import Case, run_on_board, run_on_host
 from engine_host import compare, compare_all, needs_cc, sanitizers, spread_engine, tampered
 from fast_conv_cases import HALF, WHOLE, all_inputs, clamps, conv, dead, random_conv
-from narrow_conv_cases import high_sum, narrowed, packed, single
+from narrow_conv_cases import counted, high_sum, narrowed, packed, single
 from test_fast_conv import GCC, ZIG, routine
 
-from tinykit.boards.pipeline import compile_graph, layer_table
 from tinykit.boards.table import board
 from tinykit.engine import registry
 from tinykit.engine.generate import build_engine
@@ -178,15 +177,11 @@ def test_long_columns_run_on_the_other_routines() -> None:
 def test_instructions_against_int8(kind, limit, toolchain, tmp_path) -> None:
     """Guards what the routines are for; and what the choice is based on is near the count."""
     graph = random_conv(1, 13, 11, (5, 7), (1, 1), **PLAIN, zeros=(-128, -125))
-    counts = []
-    for name, each in (("int8", graph), (kind, narrowed(graph, kind))):
-        compiled = compile_graph(each, board("nano33ble"), tmp_path / name, toolchain=toolchain, samples=1)
-        assert compiled.verification.mismatches == 0 and compiled.verification.unprofiled is None
-        counts.append(layer_table(compiled)[0]["instructions"])
-    assert counts[1] < limit * counts[0]
+    wide, narrow = counted(graph, kind, tmp_path, toolchain)
+    assert narrow < limit * wide
     each = narrowed(graph, kind)
     estimate = min(variant.instructions for variant in registry.fast(each, each.ops[0]))
-    assert 0.9 < estimate / counts[1] < 1.1
+    assert 0.9 < estimate / narrow < 1.1
 
 
 @needs_cc

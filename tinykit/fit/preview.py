@@ -97,7 +97,7 @@ def _narrow_op(graph: ir.Graph, op: ir.Op, width: int, codebook: str) -> ir.Op:
 
 def drifted(graph: ir.Graph) -> ir.Graph:
     """A calibrated network whose outputs have steps of half the size, as training may find them: sums of a half and more of a step take
-    kernels that also shift to the left."""
+    kernels that also shift to the left. Those that do already stay: what is shifted further might leave 32 bits."""
     found = graph.copy()
-    found.ops = [replace(op, shift=np.minimum(op.shift + 1, 31)) if isinstance(op, ir.Weighted) else op for op in found.ops]
+    found.ops = [replace(op, shift=op.shift + (op.shift < 0)) if isinstance(op, ir.Weighted) else op for op in found.ops]
     return found

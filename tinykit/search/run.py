@@ -26,6 +26,7 @@ from tinykit.recipe.rundir import SEARCH, RunDir
 from tinykit.recipe.services import Services
 from tinykit.recipe.step import MetricsLog, StepContext
 from tinykit.report.trials import pareto_csv, pareto_page
+from tinykit.search.files import RESULT, RUN, TRIALS, WINNER, board_figures, of_run
 from tinykit.search.gap import Gap, measured
 from tinykit.search.predict import Target
 from tinykit.search.space import Space
@@ -37,13 +38,8 @@ from tinykit.search.winnerconfig import winner_config
 if TYPE_CHECKING:
     from tinykit.data import Chain, Dataset
 
-TRIALS = "trials.jsonl"
 GAP = "gap.json"
 FORESEEN = "foreseen.json"
-WINNER = "winner.yaml"
-RESULT = "search.json"
-RUN = "run"
-"""In the search's run directory: the ordinary run of the winner."""
 
 
 def search(
@@ -271,10 +267,7 @@ class _Search:
         return run(found, folder, quicktest=self.quicktest, log=self.console.line, command=command, stop=self.stop)
 
     def _finish(self, winner: Trial, trials: Trials, predicted: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
-        real = {
-            "flash": metrics["flash"]["total"], "ram": metrics["ram"]["total"],
-            "instructions": metrics["instructions"], "cycles": metrics["cycles"],
-        }  # fmt: skip
+        real = board_figures(metrics)
         gap = {kind: None if real[kind] is None else real[kind] - winner.counted[kind] for kind in ("flash", "ram")}
         if metrics["ram"].get("arena") is not None:
             gap["arena"] = metrics["ram"]["arena"] - winner.counted["ram"]
@@ -289,7 +282,7 @@ class _Search:
             "predicted": predicted,
             "real": real,
             "gap": gap,
-            "run": {key: metrics[key] for key in ("accuracy", "parity", "budget_met", "board")},
+            "run": of_run(metrics),
             "quicktest": self.quicktest,
             "synthetic": self.synthetic,
         }

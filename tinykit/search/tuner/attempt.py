@@ -22,6 +22,7 @@ from tinykit.recipe.interrupt import StopFlag
 from tinykit.recipe.registry import step_class
 from tinykit.recipe.rundir import RunDir
 from tinykit.recipe.services import Services
+from tinykit.search.files import board_figures
 from tinykit.search.predict import Prediction, Target, predict_graph
 from tinykit.search.trials import Status, Trial
 
@@ -128,10 +129,7 @@ class Attempts:
         except (BudgetError, ModelError) as error:
             status: Status = "infeasible" if isinstance(error, BudgetError) else "failed"
             return dataclasses.replace(row, status=status, violations=tuple(error.problems), excess=excess or 1.0)
-        reached = {
-            "macs": metrics["macs"], "flash": metrics["flash"]["total"], "ram": metrics["ram"]["total"],
-            "instructions": metrics["instructions"], "cycles": metrics["cycles"],
-        }  # fmt: skip
+        reached = {"macs": metrics["macs"], **board_figures(metrics)}
         violations, excess = judged(reached, limits, ())
         status = "infeasible" if violations else "trained"
         return dataclasses.replace(row, status=status, violations=violations, excess=excess, reached=reached, accuracy=accuracy)

@@ -23,16 +23,13 @@ from tinykit.recipe.budget import resolve_budget
 from tinykit.recipe.console import Console
 from tinykit.recipe.interrupt import StopFlag, stop_on_sigterm
 from tinykit.recipe.rundir import SEARCH, RunDir
+from tinykit.search.files import RESULT, RUN, TRIALS, WINNER, board_figures, of_run
 from tinykit.search.trials import Trial, Trials, pareto
 from tinykit.search.tuner.address import parse_address
 from tinykit.search.tuner.attempt import Attempts, TrialServices, check_task, first_train, shown
 from tinykit.search.tuner.space import TuneSpace, check_parameters
 from tinykit.search.tuner.tables import write_tables
 
-TRIALS = "trials.jsonl"
-WINNER = "winner.yaml"
-RESULT = "search.json"
-RUN = "run"
 INNER = f"{SEARCH}/trials"
 """Trials are run directories of their own, perhaps in use by workers."""
 _QUICK = {"trials": 3, "epochs": 3, "population": 4}
@@ -221,11 +218,8 @@ class _Tuning:
             "trials": {"all": len(status), "infeasible": status.count("infeasible"), "failed": status.count("failed")},
             "front": [row.key for row in pareto(trials.rows)],
             "winner": {"key": winner.key, "values": dict(winner.values), "val_accuracy": winner.accuracy, **winner.figures},
-            "real": {
-                "flash": metrics["flash"]["total"], "ram": metrics["ram"]["total"],
-                "instructions": metrics["instructions"], "cycles": metrics["cycles"],
-            },
-            "run": {key: metrics[key] for key in ("accuracy", "parity", "budget_met", "board")},
+            "real": board_figures(metrics),
+            "run": of_run(metrics),
             "quicktest": self.quicktest,
         }  # fmt: skip
         atomic.write_json(self.rundir.path / RESULT, result)
