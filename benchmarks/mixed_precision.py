@@ -84,9 +84,9 @@ class Network:
         four = quantize("bits={'*': 4, '*/output': 4}", "harm_limit=0.1", "output_harm_limit=0.01")
         found.append(Task("w4a4", four, 1.0))
         for name, (flash, share, within) in self.budgets.items():
-            found.append(
-                Task(name, (*quantize(f"bits={name.split('_')[0]}"), f"budget.flash={flash}", "engine.optimize=size"), within, share)
-            )
+            allocator = name.split("_")[0]
+            bits = quantize(f"bits={allocator}", *(("harm_limit=1.0",) if allocator == "rule" else ()))
+            found.append(Task(name, (*bits, f"budget.flash={flash}", "engine.optimize=size"), within, share))
         return found
 
     def arguments(self, task: Task, seed: int) -> list[str]:
@@ -126,8 +126,8 @@ NETWORKS = (
         0.001,
         {
             f"{allocator}_{share}": (flash, int(share) / 100, ALLOWED[share])
-            for share, rule, optimum in (("50", "44kB", "44kB"), ("35", "33300", "33300"), ("27", "26200", "26600"))
-            for allocator, flash in (("rule", rule), ("optimum", optimum))
+            for share, flash in (("50", "44kB"), ("35", "33300"), ("27", "26600"))
+            for allocator in ("rule", "optimum")
         },
         _train(7, 0.001),
         _train(14, 0.001),

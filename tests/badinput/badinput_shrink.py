@@ -91,6 +91,12 @@ order("[train, {decompose: {ranks: energy, energy: 1}}]", "energy", "less than 1
 order("[{distill: {teacher: [t.keras], distill: 1.5}}]", "distill", "less than or equal to 1", name="distill by more than everything")
 order("[{distill: {teacher: [t.keras], temperature: 0}}]", "temperature", "greater than 0", name="distill without a temperature")
 
+order("[{quantize: {bits: optimum, harm_limit: 1.0}}]", "harm_limit", "leave harm_limit out", name="a limit of harm for the optimum")
+order(
+    "[{quantize: {bits: rule, output_harm_limit: 1.0}}]", "output_harm_limit", "set bits to patterns",
+    name="a limit of the outputs' harm for the rule",
+)  # fmt: skip
+
 # ---- channels
 
 refused(

@@ -95,6 +95,12 @@ def test_the_optimum_cuts_where_it_does_least_harm():
     assert fit(network, FakeMeter(network), 7700, None).outcome.bits.weights == (4, 8)  # the rule knows sizes only
 
 
+def test_spared_weights_are_cut_last():
+    network = chain("chain", [100, 100, 100], [4000, 4000], [10, 10])
+    assert fit(network, FakeMeter(network), 7700, None, least=(8, 2)).outcome.bits.weights == (8, 4)
+    assert fit(network, FakeMeter(network), 5000, None, least=(8, 2)).outcome.bits.weights == (4, 2)  # nothing else was left
+
+
 @dataclass
 class HeavyEights(FakeMeter):
     """Kernels for 8 bits take far more code than those for fewer."""

@@ -173,3 +173,17 @@ def test_constants_by_hand():
     assert constant_bytes(network, Bits((8, 8, 8), (4, 8)), Granularity.PER_LAYER) == [9 * 4 + 12, 4 * 6 + 20]
     assert constant_bytes(network, Bits((8, 8, 8), (8, 8)), Granularity.PER_CHANNEL) == [10 * 4 + 8, 7 * 6 + 4]
     assert weight_bytes(network, Bits((8, 8, 8), (2, 4))) == [10, 25]
+
+
+@settings(max_examples=200, deadline=None)
+@given(chains(), st.data())
+def test_spared_layers_are_halved_last(network, data):
+    least = data.draw(st.lists(st.sampled_from((2, 4, 8)), min_size=len(network.layers), max_size=len(network.layers)))
+    cuts = [cut.weights for cut in weight_cuts(network, eight_bits(network), least)]
+    assert cuts[-1] == (2,) * len(least)
+    for before, after in zip(cuts, cuts[1:], strict=False):
+        (index,) = (i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b)
+        assert after[index] == before[index] // 2
+        assert before[index] > least[index] or all(a <= b for a, b in zip(before, least, strict=True))
+    if set(least) == {2}:
+        assert cuts == [cut.weights for cut in weight_cuts(network, eight_bits(network))]

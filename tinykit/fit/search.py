@@ -7,7 +7,7 @@ are cut in the rule's order until the linked image fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tinykit.fit.meter import Linked, Meter, Planned
@@ -35,18 +35,26 @@ class Fitted:
     linked: Linked
 
 
-def fit(network: Network, meter: Meter, flash: int | None, ram: int | None, log: Callable[[str], None] = lambda line: None) -> Fitted:
+def fit(
+    network: Network,
+    meter: Meter,
+    flash: int | None,
+    ram: int | None,
+    log: Callable[[str], None] = lambda line: None,
+    least: Sequence[int] = (),
+) -> Fitted:
     """The allocation with the most bits, in the rule's order, that the engine can be built with.
 
     Args:
         flash, ram: limits in bytes, None for no limit.
+        least: bits that the weights of each layer keep as long as others can be halved (`rule.weight_cuts`).
     """
     bits, reasons = eight_bits(network), []
     if ram is not None:
         bits, reason = _fit_ram(network, meter, bits, ram, log)
         reasons += [reason] if reason else []
     if flash is not None:
-        bits, reason = _fit_flash(network, meter, bits, flash, log)
+        bits, reason = _fit_flash(network, meter, bits, flash, log, least)
         reasons += [reason] if reason else []
     return Fitted(Outcome(bits, tuple(reasons)), meter.planned(bits), meter.linked(bits))
 
@@ -65,11 +73,13 @@ def _fit_ram(network: Network, meter: Meter, bits: Bits, ram: int, log: Callable
     return bits, ""
 
 
-def _fit_flash(network: Network, meter: Meter, bits: Bits, flash: int, log: Callable[[str], None]) -> tuple[Bits, str]:
+def _fit_flash(
+    network: Network, meter: Meter, bits: Bits, flash: int, log: Callable[[str], None], least: Sequence[int]
+) -> tuple[Bits, str]:
     """The first of the rule's cuts whose image fits. Between two images only the weights change much, and these are counted."""
     last, widths = meter.linked(bits).flash, set(bits.weights)
     beside = last - total_weight_bytes(network, bits)
-    for cut in weight_cuts(network, bits):
+    for cut in weight_cuts(network, bits, least):
         bits = cut
         if beside + total_weight_bytes(network, bits) > flash + _DOUBT and widths <= set(bits.weights):
             continue

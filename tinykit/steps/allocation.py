@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinykit import atomic
 from tinykit.errors import BudgetError
@@ -61,11 +61,23 @@ class BitOptions(BaseModel):
     harm_limit: float | None = Field(
         default=None,
         gt=0,
-        description="with bits by hand: weights that alone change the outputs by more (nats) at their bits are given twice as many",
+        description="with bits by hand: weights that alone change the outputs by more (nats) at their bits are given twice as many;"
+        " with bits: rule, weights are halved below that only when no others are left to halve",
     )
     output_harm_limit: float | None = Field(
-        default=None, gt=0, description="the same for activations, which training mends less than weights; null: harm_limit"
+        default=None,
+        gt=0,
+        description="with bits by hand: the same for activations, which training mends less than weights; null: harm_limit",
     )
+
+    @model_validator(mode="after")
+    def _limits_have_bits(self) -> BitOptions:
+        by_hand = isinstance(self.bits, dict)
+        if self.harm_limit is not None and not (by_hand or self.bits == "rule"):
+            raise ValueError("harm_limit goes with bits by hand or bits: rule: set bits, or leave harm_limit out")
+        if self.output_harm_limit is not None and not by_hand:
+            raise ValueError("output_harm_limit goes with bits by hand: set bits to patterns, or leave output_harm_limit out")
+        return self
 
 
 def check_bits(model: keras.Model, options: BitOptions, context: StepContext) -> None:
@@ -189,9 +201,10 @@ class _Choice:
         board, goal = emulated_board(config.budget.board), GOALS[config.engine.optimize]
         stored = StorageWish(config.engine.storage, config.engine.storage_limit)
         if self.options.bits == "rule":
+            least = self._least_weights()
 
             def by_rule(flash: int | None) -> tuple[Fitted, EngineMeter]:
-                return fit_engine(self.found, board, goal, lambda m: fit(self.network, m, flash, budget.ram, log), log, stored)
+                return fit_engine(self.found, board, goal, lambda m: fit(self.network, m, flash, budget.ram, log, least), log, stored)
 
             return self._surely(budget.flash, by_rule)[0].outcome.bits, {}
         probe = self._probe()
@@ -287,6 +300,16 @@ class _Choice:
         weights = dict(zip(layers, map(dict, prices.weights), strict=True))
         atomic.write_json(self.context.folder / "sensitivity.json", {"weights": weights, "outputs": outputs})
         return prices
+
+    def _least_weights(self) -> tuple[int, ...]:
+        """For the rule: the fewest bits of each layer's weights whose harm stays within `harm_limit`; nothing where there is no limit."""
+        if self.options.harm_limit is None:
+            return ()
+        prices = self._prices(self._probe())
+        least = tuple(_wide_enough(table, 2, self.options.harm_limit) for table in prices.weights)
+        kept = [f"{layer.name} {width}" for layer, width in zip(self.network.layers, least, strict=True) if width > 2]
+        self.context.log(f"weights that are halved last, below these bits (harm {self.options.harm_limit:g}): {', '.join(kept) or 'none'}")
+        return least
 
     def _spared(self, bits: Bits) -> Bits:
         """Twice the bits for tensors that do more harm alone than `harm_limit` and `output_harm_limit`."""

@@ -8,7 +8,7 @@ return where RAM limits cannot be met; this one says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tinykit.quant.allocation.accounting import Granularity, flash_bytes, peak_bytes, step_bits
@@ -120,16 +120,21 @@ def cut_weights(network: Network, bits: Bits, flash: int, granularity: Granulari
     return bits, f"the weights need {least:,} bytes of flash with 2 bits each, of {flash:,}"
 
 
-def weight_cuts(network: Network, bits: Bits) -> Iterator[Bits]:
+def weight_cuts(network: Network, bits: Bits, least: Sequence[int] = ()) -> Iterator[Bits]:
     """`bits`, then the same with one layer's weights halved after the other, to the end.
 
     The sequence does not depend on any limit, so that a smaller limit is a longer part of it: never more bits in any layer.
+
+    Args:
+        least: bits below which a layer's weights are halved only when no others are left to halve, of each layer; none: the published rule.
     """
+    floors = tuple(least) or (2,) * len(bits.weights)
     while True:
         yield bits
         sizes = [layer.weights * width for layer, width in zip(network.layers, bits.weights, strict=True)]
         total = sum(sizes)
-        shares = {i: size / total for i, (size, width) in enumerate(zip(sizes, bits.weights, strict=True)) if width > 2}
+        shares = {i: sizes[i] / total for i, width in enumerate(bits.weights) if width > floors[i]}
+        shares = shares or {i: sizes[i] / total for i, width in enumerate(bits.weights) if width > 2}
         if not shares:
             return
         largest = max(shares.values())
