@@ -93,13 +93,13 @@ def work(monkeypatch):
 
 @pytest.mark.parametrize(("word", "number"), [("trial ", 1), ("trial ", 5), ("trial ", 9), ("generation 1", 1), ("generation 2", 1)])
 def test_a_search_that_is_killed_goes_on_to_the_same_trials(tmp_path, work, word, number):
-    best = evolved(contest(tmp_path / "whole"))
+    best, *_ = evolved(contest(tmp_path / "whole"))
     whole = sorted(work)
     work.clear()
     with pytest.raises(Terminated):
         evolved(contest(tmp_path / "cut", Killed(word, number)))
     partly = (tmp_path / "cut" / "trials.jsonl").read_bytes()
-    assert evolved(contest(tmp_path / "cut")) == best
+    assert evolved(contest(tmp_path / "cut"))[0] == best
     assert sorted(work) == whole and len(set(whole)) == len(whole)
     found, truth = (Trials(tmp_path / name / "trials.jsonl") for name in ("cut", "whole"))
     assert found.path.read_bytes().startswith(partly) and found.rows == truth.rows
@@ -107,7 +107,7 @@ def test_a_search_that_is_killed_goes_on_to_the_same_trials(tmp_path, work, word
 
 
 def test_every_architecture_is_a_row_and_the_best_that_fits_wins(tmp_path, work):
-    best = evolved(contest(tmp_path, flash=720))
+    best, *_ = evolved(contest(tmp_path, flash=720))
     rows = Trials(tmp_path / "trials.jsonl").rows
     assert {row.searcher for row in rows} == {"two_stage"} and len({row.key for row in rows}) == len(rows)
     refused = [row for row in rows if row.status == "infeasible"]

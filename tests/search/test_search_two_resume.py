@@ -32,7 +32,7 @@ class Stubs:
     """What was planned, linked, trained and run."""
 
     def __init__(self, patch):
-        self.work = []
+        self.work, self.too_large = [], set()
         patch.setattr(winner, "predict", self.predict)
         patch.setattr(gap, "predict", self.predict)
         for module in (choice, gap, winner):
@@ -79,7 +79,7 @@ class Stubs:
     def foresee(self, file, config, trial, target, context):
         self._done("foreseen", config.config.data.preprocess)
         assert file.exists() and context.chain.output_shape((8, 8, 1))[:2] == tuple(config.config.data.preprocess[0]["resize"]["size"])
-        return {**trial.predicted, "of": "a stub"}
+        return {**trial.predicted, "of": "a stub", **({"problems": ["too large"]} if trial.key in self.too_large else {})}
 
     def run(self, config, folder, *, stop, **options):
         stop.check()
@@ -123,6 +123,26 @@ def test_it_goes_on_in_every_phase(tmp_path, monkeypatch):
     assert any("nothing to do" in line for line in lines) is False
     search(config, tmp_path / "cut", log=lines.append, command="x")
     assert any("nothing to do" in line for line in lines)
+
+
+def test_the_next_best_is_taken_where_the_recipe_would_make_the_best_too_large(tmp_path, monkeypatch):
+    stubs = Stubs(monkeypatch)
+    config = load_config("search_digits", SET)
+    lines: list[str] = []
+
+    def winner_of(folder):
+        found = search(config, folder, log=lines.append, command="x")
+        assert found["winner"]["key"] in (folder / "winner.yaml").read_text()
+        return found["winner"]["key"], found["predicted"].get("problems")
+
+    best, _ = winner_of(tmp_path / "best")
+    stubs.too_large.add(best)
+    second, problems = winner_of(tmp_path / "second")
+    assert second != best and problems is None
+    assert any(f"{best} would not fit: the next best" in line for line in lines)
+    rows = [json.loads(line) for line in (tmp_path / "second" / "search" / "trials.jsonl").read_text().splitlines()]
+    stubs.too_large |= {row["key"] for row in rows}
+    assert winner_of(tmp_path / "none") == (best, ["too large"])  # the recipe may succeed all the same
 
 
 def test_where_no_space_fits_the_spaces_are_written_and_nothing_is_trained(tmp_path, monkeypatch):

@@ -135,8 +135,7 @@ class _Search:
         metrics_log = self.services.metrics_log(self.folder)
         try:
             context = self._context(dataset, chain, metrics_log)
-            winner = self._winner(space, trials, context)
-            foreseen = self._foreseen(winner, context)
+            winner, foreseen = self._fitting(self._finalists(space, trials, context), context)
         except BudgetError:
             self._write_pareto(trials, None)  # what was looked at, and why it does not fit
             raise
@@ -191,8 +190,8 @@ class _Search:
             show_progress=self.console.progress, write_metrics=metrics.write,
         )  # fmt: skip
 
-    def _winner(self, space: Space, trials: Trials, context: StepContext) -> Trial:
-        """Trains the supernet and compares candidates."""
+    def _finalists(self, space: Space, trials: Trials, context: StepContext) -> list[Trial]:
+        """Trains the supernet and compares candidates; the best first."""
         from tinykit.search.supernet import Supernet
         from tinykit.search.winner import Contest, count_limits
 
@@ -239,22 +238,35 @@ class _Search:
         page = pareto_page(rows, limits, self.config.name, self.target.board.name, self.quicktest, self.synthetic)
         atomic.write_text(self.folder / "pareto.html", page)
 
+    def _fitting(self, finalists: list[Trial], context: StepContext) -> tuple[Trial, dict[str, Any]]:
+        """The best trial of which the recipe is foreseen to make what fits, and what that will take; the best of all where none is."""
+        for trial in finalists:
+            found = self._foreseen(trial, context)
+            if not found.get("problems"):
+                break
+            if trial is not finalists[-1]:
+                self._say(f"{trial.key} would not fit: the next best is looked at")
+        else:
+            trial, found = finalists[0], self._foreseen(finalists[0], context)
+        self.console.line(f"winner: {trial.key}: {self.rundir.path / WINNER}")
+        return trial, found
+
     def _foreseen(self, winner: Trial, context: StepContext) -> dict[str, Any]:
-        """Writes the winner's configuration, and says what its recipe will make of it; remembered for a resume."""
+        """Writes a winner's configuration, and says what its recipe will make of it; remembered for a resume."""
         from tinykit.search.foresight import foresee
         from tinykit.search.winner import model_file
 
         file, model = self.rundir.path / WINNER, model_file(self.folder, winner.key)
         text = dump_yaml(winner_config(self.config, winner, model if self.options.start == "inherited" else None))
         atomic.write_text(file, f"# Found by tinykit.search: {self.config.name}, architecture {winner.key}\n{text}")
-        self.console.line(f"winner: {winner.key}: {file}")
         known = self.rundir.read(f"{SEARCH}/{FORESEEN}")
-        if not known:
-            known = foresee(model, load_config(str(file)), winner, self.target, context)
+        if winner.key not in known:
+            known[winner.key] = foresee(model, load_config(str(file)), winner, self.target, context)
             atomic.write_json(self.folder / FORESEEN, known)
-        for problem in known.get("problems", ()):
+        found: dict[str, Any] = known[winner.key]
+        for problem in found.get("problems", ()):
             self._say(f"before the final training: {problem}")
-        return known
+        return found
 
     def _run(self) -> dict[str, Any]:
         """The ordinary run of the winner."""

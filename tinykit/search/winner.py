@@ -33,6 +33,8 @@ _CORRECTIONS = 3
 """Images that a choice may need until it is known how much smaller it must be."""
 _DOUBT = 0.05
 """By which share a plan may exceed the budget and an image is tried all the same."""
+_FINALISTS = 3
+"""Trained candidates that the recipe may choose from: what it makes of the best one may not fit."""
 _BATCHES = 16
 """Batches that renew the statistics of batch normalisation."""
 UNITS = {"macs": "multiply-accumulates", "flash": "bytes of flash", "ram": "bytes of RAM"}
@@ -72,8 +74,8 @@ class Contest:
                 self.look(indices, "the narrowest")
                 raise BudgetError(self._refusal(kind))
 
-    def run(self, probabilities: Mapping[str, np.ndarray]) -> Trial:
-        """The best trial.
+    def run(self, probabilities: Mapping[str, np.ndarray]) -> list[Trial]:
+        """The best trials, the best first.
 
         Raises:
             BudgetError: no architecture was found that fits.
@@ -86,14 +88,14 @@ class Contest:
             self.look(drawn, "drawn" if attempt else "likeliest")
             found = self._fitting(drawn, probabilities)
             fitting |= {found.key} if found is not None else set()
-        return self.best()
+        return self.finalists()
 
-    def best(self) -> Trial:
-        """The best trial so far. Raises BudgetError where none fits."""
+    def finalists(self) -> list[Trial]:
+        """The best trials so far, the best first. Raises BudgetError where none fits."""
         best = self.trials.trained()
         if not best:
             raise BudgetError(self._refusal("flash"))
-        return best[0]
+        return best[:_FINALISTS]
 
     def _fitting(self, drawn: dict[str, int], probabilities: Mapping[str, np.ndarray]) -> Trial | None:
         """The trial of a choice made as small as it must be; an image that is larger than was counted corrects what may be counted."""

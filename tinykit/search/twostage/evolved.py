@@ -15,8 +15,8 @@ _UNLINKED = 10.0
 """Excess of what cannot be linked into the board's memory at all: more than of whatever can."""
 
 
-def evolved(contest: Contest) -> Trial:
-    """The best trial; its network with the shared weights is kept as a model file.
+def evolved(contest: Contest) -> list[Trial]:
+    """The best trials, the best first; their networks with the shared weights are kept as model files.
 
     Raises:
         BudgetError: no architecture was found that fits.
@@ -34,8 +34,9 @@ def evolved(contest: Contest) -> Trial:
         return merit(contest.look(indices, ""), contest.target.budget, limits)
 
     Evolution(net.space, options.two_stage, context.seed, look, context.quicktest, context.log).run()
-    best = contest.best()
-    shared.keep(from_options(best.architecture))
+    best = contest.finalists()
+    for trial in best:
+        shared.keep(from_options(trial.architecture))
     return best
 
 
