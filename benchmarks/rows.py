@@ -48,12 +48,17 @@ def measured(row: str, metrics: Result, *keys: str) -> Result:
     Raises:
         SystemExit: the run was a quick test, or its data were synthetic.
     """
+    refuse_unreal(row, metrics)
+    kept = {key: metrics.get(key) for key in keys}
+    return kept | {"test_samples": metrics["data"]["test_samples"], "seconds": metrics["seconds"]["total"]}
+
+
+def refuse_unreal(row: str, metrics: Result) -> None:
+    """Raises SystemExit for the metrics of a quick test, or of synthetic data."""
     if metrics.get("quicktest"):
         raise SystemExit(f"{row}: refused: a quick test's figures are no results")
     if metrics["data"]["synthetic"]:
         raise SystemExit(f"{row}: refused: synthetic data")
-    kept = {key: metrics.get(key) for key in keys}
-    return kept | {"test_samples": metrics["data"]["test_samples"], "seconds": metrics["seconds"]["total"]}
 
 
 def last_float(folder: Path) -> Result:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rows import Result, Runs, read, table_line
+from rows import Result, Runs, read, refuse_unreal, table_line
 
 FOLDER = Path("runs/search")
 FACTORS = tuple(round(0.25 * 1.06**i, 3) for i in range(44))
@@ -131,8 +131,7 @@ def seconds_of(row: str) -> float:
 
 def kept(row: str, folder: Path, metrics: Result) -> Result:
     """What the table keeps. Raises SystemExit where the run is no result."""
-    if metrics.get("quicktest") or metrics["data"]["synthetic"]:
-        raise SystemExit(f"{row}: refused: a quick test, or synthetic data")
+    refuse_unreal(row, metrics)
     result = json.loads((folder / "search.json").read_text(encoding="utf-8"))
     keys = ("accuracy", "macs", "parity", "flash", "ram", "seed")
     winner = result["winner"]
