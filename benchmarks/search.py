@@ -1,7 +1,7 @@
 """Searched networks against the same backbone scaled in width, paired by seed, with one limit of multiply-accumulates and as much time.
 
 Example:
-    TINYKIT_DATA=folder python benchmarks/search.py                          # every row that has no result yet
+    TINYKIT_DATA=folder taskset -c 0 python benchmarks/search.py             # every row that has no result yet, on one core
     TINYKIT_DATA=folder python benchmarks/search.py har_60k_search_0         # one row, again
     python benchmarks/search.py --table                                      # only write the table again
 
@@ -177,10 +177,11 @@ def table(found: dict[str, Result]) -> str:
     lines = [
         "# Searched networks against scaled ones",
         "",
-        "`python benchmarks/search.py`, 2 cores, pairs of one seed. Searched: `tinykit.search`, everything included. Widths: the backbone",
-        "that the configuration names, all widths times one factor; widths and learning rates are drawn at random and each is trained in",
-        "full until the trials together have taken as long as the search; the best on val. Float accuracy on the test split, which neither",
-        f"has seen. Better: by more than {ALPHA:g} standard errors of the paired gaps, or no worse with at most {FEWER:.0%} of the",
+        "`taskset -c 0 python benchmarks/search.py`, one core a row, pairs of one seed. Searched: `tinykit.search`, everything included.",
+        "Widths: the backbone that the configuration names, all widths times one factor; widths and learning rates are drawn at random and",
+        "each is trained in full until the trials together have taken as long as the search; the best on val. Float accuracy on the test",
+        f"split, which neither has seen. Better: by more than {ALPHA:g} standard errors of the paired gaps, or no worse with at most "
+        f"{FEWER:.0%} of the",
         "multiply-accumulates.",
         "",
         f"| {' | '.join(heading)} |",

@@ -36,7 +36,7 @@ class Sparse(Task):
 
 
 def _sparse(name: str, within: float, zeros: float, stored: float | None, *options: str) -> Sparse:
-    sets = ("epochs=10", "distill=0.9", *options)
+    sets = ("epochs=20", "distill=0.9", *options)
     return Sparse(
         name, ("recipe=sparse_quantize", *(f"steps.sparsify.{option}" for option in sets)), "sparsify", within, zeros, None, stored
     )
