@@ -225,7 +225,7 @@ def table(found: dict[str, Result]) -> str:
         "",
         "Measured on the host, 2 cores, by `python benchmarks/mixed_precision.py`. Constants are the linked image's weights and",
         "per-channel tables; the share is of those of w8a8. Flash and RAM are of the linked engine, emulated on nano33ble; no physical",
-        "board was used. CPU seconds are of both cores together: other work ran beside some rows, which took longer for it.",
+        "board was used. CPU seconds are of both cores together: some rows had one of them, or other work beside them, and took longer.",
     ]
     for network in NETWORKS:
         lines += ["", f"## {network.config}", "", network.title, ""]
