@@ -54,6 +54,7 @@ class Network:
         seeds: how many.
         given: a float model that `start` and `float` begin with; else `start` trains from scratch and `float` goes on from it.
         by_hand: further options of `quantize` where bits are not chosen under a budget.
+        chosen_rate: learning rate where they are; None: `rate`.
     """
 
     config: str
@@ -66,6 +67,7 @@ class Network:
     seeds: int = 1
     given: str = ""
     by_hand: tuple[str, ...] = ()
+    chosen_rate: float | None = None
 
     @property
     def prefix(self) -> str:
@@ -74,10 +76,10 @@ class Network:
 
     def tasks(self) -> list[Task]:
         """Its rows without seeds: the float models first, then int8."""
-        common = (f"epochs={self.epochs}", f"learning_rate={self.rate}")
 
-        def quantize(*settings: str) -> tuple[str, ...]:
-            return ("recipe=int8", *(f"steps.quantize.{option}" for option in (*common, *settings)))
+        def quantize(*settings: str, rate: float = self.rate) -> tuple[str, ...]:
+            options = (f"epochs={self.epochs}", f"learning_rate={rate}", *settings)
+            return ("recipe=int8", *(f"steps.quantize.{option}" for option in options))
 
         found = [Task("start", ("recipe=float", *self.start)), Task("float", ("recipe=float", *self.baseline))]
         found.append(Task("w8a8", quantize(*self.by_hand), 0.2))
@@ -86,7 +88,8 @@ class Network:
         found.append(Task("w4a4", four, 1.0))
         for name, (flash, share, within) in self.budgets.items():
             allocator = name.split("_")[0]
-            bits = quantize(f"bits={allocator}", *(("harm_limit=1.0",) if allocator == "rule" else ()))
+            spared = ("harm_limit=1.0",) if allocator == "rule" else ()
+            bits = quantize(f"bits={allocator}", *spared, rate=self.chosen_rate or self.rate)
             found.append(Task(name, (*bits, f"budget.flash={flash}", "engine.optimize=size"), within, share))
         return found
 
@@ -109,10 +112,12 @@ ALLOWED = {"50": 0.7, "35": 1.2, "27": 2.5}
 """Points below float, by percent of int8's constants."""
 
 
-def _from_scratch(config: str, title: str, epochs: int, rate: float, by_hand: tuple[str, ...] = (), **flash: str) -> Network:
+def _from_scratch(
+    config: str, title: str, epochs: int, rate: float, by_hand: tuple[str, ...] = (), chosen_rate: float | None = None, **flash: str
+) -> Network:
     title += f", from scratch: `start` is the configuration's own training; each integer row, and `float`, goes on for {epochs} epochs."
     budgets = {name: (size, float(name[-2:]) / 100, ALLOWED[name[-2:]]) for name, size in flash.items()}
-    return Network(config, title, epochs, rate, budgets, (), _train(epochs, rate), by_hand=by_hand)
+    return Network(config, title, epochs, rate, budgets, (), _train(epochs, rate), by_hand=by_hand, chosen_rate=chosen_rate)
 
 
 NETWORKS = (
@@ -157,7 +162,14 @@ NETWORKS = (
         optimum_35="7300",
     ),
     _from_scratch(
-        "person", "Persons in 64 x 32 pixels, a small CNN", 10, 0.001, optimum_50="27000", optimum_35="20000", optimum_27="15600"
+        "person",
+        "Persons in 64 x 32 pixels, a small CNN, at three times the learning rate under a budget (else weights of 2 bits scored 93.65 %)",
+        10,
+        0.001,
+        chosen_rate=0.003,
+        optimum_50="27000",
+        optimum_35="20000",
+        optimum_27="15600",
     ),
 )
 ROWS = {
