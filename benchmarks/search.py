@@ -5,7 +5,7 @@ Example:
     TINYKIT_DATA=folder python benchmarks/search.py har_60k_search_0         # one row, again
     python benchmarks/search.py --table                                      # only write the table again
 
-A row `NAME_search_SEED` is `python -m tinykit.search` with recipe int8. Row `NAME_width_SEED` tunes the backbone that the configuration
+A row `NAME_search_SEED` is `python -m tinykit.search` with recipe int8. Row `NAME_width_SEED` (recipe ptq, which costs least beside) tunes the backbone that the configuration
 names as its model: random widths (one factor for all stages) and learning rates, trained as long as the search's result, until all trials
 together have taken as long as the searcher took with everything; the best on val counts. Results are appended to benchmarks/search.jsonl
 (the last of a row counts) and shown in benchmarks/search.md.
@@ -115,7 +115,7 @@ def arguments(row: str) -> list[str]:
             "steps.train.learning_rate": {"least": 0.0005, "most": 0.02, "scale": "log"},
         }
         tune = {"method": "random", "trials": TRIALS, "seconds": seconds_of(row), "parameters": parameters}
-        sets = [*contest.settings, "recipe=float", "search=null", f"tune={json.dumps(tune)}"]
+        sets = [*contest.settings, "recipe=ptq", "search=null", f"tune={json.dumps(tune)}"]
     return ["--config", contest.config, *(word for s in sets for word in ("--set", s)), "--seed", str(seed)]
 
 

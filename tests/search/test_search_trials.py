@@ -11,7 +11,7 @@ from search_spaces import image_space
 
 from tinykit.errors import ConfigError
 from tinykit.report.trials import pareto_csv, pareto_page
-from tinykit.search.candidates import draws, narrowest, over, shrunk
+from tinykit.search.candidates import draws, grown, narrowest, over, shrunk
 from tinykit.search.costs import CostModel
 from tinykit.search.trials import Trial, Trials, pareto
 
@@ -109,6 +109,30 @@ def test_choices_are_made_smaller_until_they_fit_and_the_likely_ones_stay():
     assert shrunk(found, likely, costs, limits) == found
     assert shrunk(most, likely, costs, {**limits, "flash": 10.0}) is None
     assert over(counted, {"macs": None, "flash": counted["flash"], "ram": counted["ram"] / 2}) == {"ram": 1.0}
+
+
+def test_choices_are_made_larger_as_long_as_they_fit_and_the_likely_moves_come_first():
+    space = image_space()
+    costs = CostModel(space)
+    rng = np.random.default_rng(0)
+    likely = {d.name: rng.dirichlet(np.ones(len(d.values))) for d in space.decisions}
+    least = narrowest(costs, "macs")
+    none = {"macs": None, "flash": None, "ram": None}
+    counted = costs(space.one_hot(grown(least, likely, costs, none))).as_dict()
+    limits = {"macs": 0.4 * counted["macs"], "flash": 0.6 * counted["flash"], "ram": 0.8 * counted["ram"]}
+    found = grown(least, likely, costs, limits)
+    assert not over(costs(space.one_hot(found)).as_dict(), limits) and grown(found, likely, costs, limits) == found
+    sizes = {d.name: d.values for d in space.decisions if not d.name.endswith(".block")}
+    assert all(values[found[name]] >= values[least[name]] for name, values in sizes.items()) and found != least
+    for name, values in sizes.items():  # nothing that is left to raise fits
+        beyond = [(value, i) for i, value in enumerate(values) if value > values[found[name]]]
+        assert not beyond or over(costs(space.one_hot({**found, name: min(beyond)[1]})).as_dict(), limits), name
+    first = next(name for name, values in sizes.items() if len(values) > 1)
+    rising = {name: np.linspace(0.1, 1.0, len(p)) for name, p in likely.items()}
+    falling = {name: p[::-1] for name, p in rising.items()}
+    tight = {**none, "macs": 0.5 * counted["macs"]}
+    eager, late = (grown(least, {**a, first: b[first]}, costs, tight)[first] for a, b in ((falling, rising), (rising, falling)))
+    assert sizes[first][eager] > sizes[first][late]
 
 
 def test_the_first_draw_is_the_likeliest_and_draws_follow_the_seed():

@@ -1,10 +1,9 @@
-"""Architectures that a search proposes: the likeliest one first, then draws, each made smaller until it fits by count."""
+"""Architectures that a search proposes: the likeliest first, then draws, each as small as it must and as large as it may be by count."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -55,6 +54,29 @@ def shrunk(
     return now
 
 
+def grown(indices: Indices, probabilities: Mapping[str, np.ndarray], costs: CostModel, limits: Mapping[str, float | None]) -> Indices:
+    """A choice that keeps its limits, with widths, depths and kernels raised as long as it does: being smaller wins nothing below them.
+
+    Each move is the one to what is likeliest, against what is there now; of equals the cheapest.
+    """
+    now = dict(indices)
+    while True:
+        best: tuple[tuple[float, float], Indices] | None = None
+        for name, index in _moves(now, costs.space, larger=True):
+            trial = {**now, name: index}
+            counted = costs(costs.space.one_hot(trial)).as_dict()
+            if over(counted, limits):
+                continue
+            chances = probabilities[name]
+            gain = math.log(max(chances[index], _LEAST)) - math.log(max(chances[now[name]], _LEAST))
+            merit = gain, -float(counted["macs"])
+            if best is None or merit > best[0]:
+                best = merit, trial
+        if best is None:
+            return now
+        now = best[1]
+
+
 def narrowest(costs: CostModel, kind: str) -> Indices:
     """The choice that costs least of one kind: the smallest width, depth and kernel everywhere, and the kinds of blocks that cost least."""
     return _extreme(costs, kind, least=True)
@@ -85,12 +107,13 @@ def _excess(indices: Indices, costs: CostModel, limits: Mapping[str, float | Non
     return sum(over(costs(costs.space.one_hot(indices)).as_dict(), limits).values())
 
 
-def _moves(indices: Indices, space: Space) -> Iterator[tuple[str, int]]:
-    """(decision, index) of each next smaller choice."""
+def _moves(indices: Indices, space: Space, larger: bool = False) -> Iterator[tuple[str, int]]:
+    """(decision, index) of each next smaller choice, or larger one."""
+    sign = -1 if larger else 1
     for decision in space.decisions:
         if decision.name.rpartition(".")[2] not in _SHRINKS:
             continue
         own = decision.values[indices[decision.name]]
-        smaller: list[Any] = [(value, i) for i, value in enumerate(decision.values) if value < own]
-        if smaller:
-            yield decision.name, max(smaller)[1]
+        beyond = [(sign * value, i) for i, value in enumerate(decision.values) if sign * value < sign * own]
+        if beyond:
+            yield decision.name, max(beyond)[1]

@@ -15,7 +15,7 @@ from tinykit import atomic
 from tinykit.config.search import SearchConfig
 from tinykit.errors import BudgetError
 from tinykit.recipe.step import StepContext
-from tinykit.search.candidates import draws, narrowest, over, shrunk
+from tinykit.search.candidates import draws, grown, narrowest, over, shrunk
 from tinykit.search.costs import CostModel
 from tinykit.search.gap import Gap
 from tinykit.search.predict import Target, estimate, predict, with_dropout
@@ -85,8 +85,7 @@ class Contest:
         for attempt, drawn in enumerate(draws(self.space, probabilities, self.context.seed)):
             if len(fitting) >= wanted or attempt >= _ATTEMPTS * wanted:
                 break
-            self.look(drawn, "drawn" if attempt else "likeliest")
-            found = self._fitting(drawn, probabilities)
+            found = self._fitting(drawn, "drawn" if attempt else "likeliest", probabilities)
             fitting |= {found.key} if found is not None else set()
         return self.finalists()
 
@@ -97,13 +96,15 @@ class Contest:
             raise BudgetError(self._refusal("flash"))
         return best[:_FINALISTS]
 
-    def _fitting(self, drawn: dict[str, int], probabilities: Mapping[str, np.ndarray]) -> Trial | None:
-        """The trial of a choice made as small as it must be; an image that is larger than was counted corrects what may be counted."""
+    def _fitting(self, drawn: dict[str, int], how: str, probabilities: Mapping[str, np.ndarray]) -> Trial | None:
+        """The trial of a choice made as small as it must be, and as large as it may be; an image that is larger than was counted corrects
+        what may be counted."""
         for _ in range(_CORRECTIONS):
             smaller = shrunk(drawn, probabilities, self.costs, self.limits())
             if smaller is None:
                 return None
-            found = self.look(smaller, "made smaller")
+            larger = grown(smaller, probabilities, self.costs, self.limits())
+            found = self.look(larger, how if larger == drawn else f"{how}, made {'larger' if smaller == drawn else 'to fit'}")
             if found.status == "trained":
                 return found
         return None
