@@ -5,10 +5,10 @@ Example:
     TINYKIT_DATA=folder python benchmarks/search.py har_60k_search_0         # one row, again
     python benchmarks/search.py --table                                      # only write the table again
 
-A row `NAME_search_SEED` is `python -m tinykit.search` with recipe int8. Row `NAME_width_SEED` (recipe ptq, which costs least beside) tunes the backbone that the configuration
-names as its model: random widths (one factor for all stages) and learning rates, trained as long as the search's result, until all trials
-together have taken as long as the searcher took with everything; the best on val counts. Results are appended to benchmarks/search.jsonl
-(the last of a row counts) and shown in benchmarks/search.md.
+A row `NAME_search_SEED` is `python -m tinykit.search` with recipe int8. Row `NAME_width_SEED` tunes the backbone that the configuration
+names as its model: random widths (one factor for all stages) and learning rates, trained as long as the search's result and calibrated
+(recipe ptq: the least that a trial may cost beside), until all trials together have taken as long as the searcher took with everything; the
+best on val counts. Results are appended to benchmarks/search.jsonl (the last of a row counts) and shown in benchmarks/search.md.
 """
 
 import json
