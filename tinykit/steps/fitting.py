@@ -228,7 +228,7 @@ def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext,
         train = train.map(lambda x, y: (x, x))
         val = val.map(lambda x, y: (x, x)) if val is not None else None
     steps = math.ceil(len(context.dataset.train) / batch_size)
-    _make_variables(model, rebuilds(options, context))
+    _make_variables(model, options, context)
     model.fit(
         train,
         validation_data=val,
@@ -242,13 +242,15 @@ def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext,
     )
 
 
-def _make_variables(model: "keras.Model", own_targets: bool) -> None:
+def _make_variables(model: "keras.Model", options: FitOptions, context: StepContext) -> None:
     """Those of the optimizer and of the metrics: where they are made while the training step is traced, TensorFlow traces it twice."""
     import keras
 
     model.optimizer.build(model.trainable_variables)
-    outputs = keras.ops.zeros((1, *model.output_shape[1:]))
-    model.compute_metrics(None, outputs if own_targets else keras.ops.zeros((1,), dtype="int64"), outputs)
+    own = rebuilds(options, context)
+    shape = context.chain.output_shape(context.dataset.input_shape) if own else (len(context.dataset.class_names),)
+    outputs = keras.ops.zeros((1, *shape))
+    model.compute_metrics(None, outputs if own else keras.ops.zeros((1,), dtype="int64"), outputs)
     model.reset_metrics()
 
 
