@@ -4,6 +4,7 @@ import json
 import zlib
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from search_spaces import series_space
 
@@ -114,6 +115,20 @@ def test_every_architecture_is_a_row_and_the_best_that_fits_wins(tmp_path, work)
     assert refused and all(row.violations and row.accuracy is None for row in refused)
     assert all(row.predicted["flash"] <= 720 for row in rows if row.status == "trained")
     assert best.accuracy == max(row.accuracy for row in rows if row.status == "trained")
+
+
+def test_a_draw_that_is_too_large_is_a_row_beside_what_was_made_of_it(tmp_path, work):
+    made = contest(tmp_path, flash=720)
+    made.judge = lambda architecture: zlib.crc32(architecture.key.encode()) % 97 / 97
+    space = made.space
+    sure = {d.name: np.eye(len(d.values))[len(d.values) - 1] for d in space.decisions}  # the widest, and nothing else, is ever drawn
+    best = made.run(sure)
+    widest = space.architecture({d.name: len(d.values) - 1 for d in space.decisions}).key
+    rows = {row.key: row for row in made.trials.rows}
+    assert rows[widest].status == "infeasible" and rows[widest].violations and rows[widest].accuracy is None
+    assert (
+        best and all(row.status == "trained" and row.predicted["flash"] <= 720 for row in best) and widest not in {row.key for row in best}
+    )
 
 
 def test_where_nothing_fits_it_says_so_before_anything_is_trained(tmp_path, work):

@@ -85,7 +85,10 @@ class Contest:
         for attempt, drawn in enumerate(draws(self.space, probabilities, self.context.seed)):
             if len(fitting) >= wanted or attempt >= _ATTEMPTS * wanted:
                 break
-            found = self._fitting(drawn, "drawn" if attempt else "likeliest", probabilities)
+            how = "drawn" if attempt else "likeliest"
+            if over(self.costs(self.space.one_hot(drawn)).as_dict(), self.limits()):
+                self.look(drawn, how)  # a row of its own: what was too large is told too
+            found = self._fitting(drawn, how, probabilities)
             fitting |= {found.key} if found is not None else set()
         return self.finalists()
 
