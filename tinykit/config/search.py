@@ -98,9 +98,9 @@ class StageSpace(Section):
 class Penalty(Section):
     """Weight of each cost in the loss: weight * max(0, cost / limit - 1)."""
 
-    macs: float = Field(default=4.0, ge=0, le=1e6)
-    flash: float = Field(default=4.0, ge=0, le=1e6)
-    ram: float = Field(default=4.0, ge=0, le=1e6)
+    macs: float = Field(default=1.0, ge=0, le=1e6)
+    flash: float = Field(default=1.0, ge=0, le=1e6)
+    ram: float = Field(default=1.0, ge=0, le=1e6)
 
 
 class TwoStage(Section):
@@ -159,13 +159,17 @@ class SearchConfig(Section):
     epochs: int = Field(default=20, ge=1, le=100_000, description="passes over the training split with the supernet")
     warmup_epochs: int = Field(default=4, ge=0, le=100_000, description="of these, passes before decisions are learned")
     learning_rate: float = Field(default=3e-3, gt=0, le=100, description="of the weights (Adam), the highest of a cosine schedule")
-    decision_rate: float = Field(default=0.05, gt=0, le=100, description="of the decisions (Adam)")
+    decision_rate: float = Field(default=0.02, gt=0, le=100, description="of the decisions (Adam)")
     gates: Literal["gumbel", "straight_through"] = Field(
         default="gumbel", description="gumbel: choices are mixed by their probabilities and noise; straight_through: one is drawn"
     )
     temperature: float = Field(default=5.0, gt=0, le=100, description="of the gates in the first epoch")
     last_temperature: float = Field(default=0.5, gt=0, le=100, description="in the last epoch; each epoch takes the same factor")
     penalty: Penalty = Field(default=Penalty(), description="weights of the costs in the loss")
+    tightening: float = Field(
+        default=0.7, ge=0, le=1, description="share of the epochs with decisions in which limits tighten, from what the undecided network "
+        "costs to what is allowed; 0: at once",
+    )  # fmt: skip
     candidates: int = Field(default=6, ge=1, le=1000, description="architectures that fit and are compared, the likeliest one first")
     trial_epochs: int = Field(default=1, ge=0, le=100_000, description="passes of training before candidates are compared on val")
     start: Literal["scratch", "inherited"] = Field(

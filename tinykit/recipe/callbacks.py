@@ -20,7 +20,8 @@ class StopCallback(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Shows progress."""
-        self._context.progress(batch + 1, self.params.get("steps") or 0)
+        steps = self.params.get("steps") or 0
+        self._context.progress(min(batch + 1, steps), steps)
 
     def on_test_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Checks before each validation batch."""

@@ -174,7 +174,7 @@ class Contest:
         if self.options.trial_epochs:
             folder = self._checkpoint(architecture)
             context = dataclasses.replace(self.context, folder=folder, label=f"trial {architecture.key}", log=_silent)
-            own = FloatOptions(epochs=self.options.trial_epochs, learning_rate=self.options.learning_rate / 3, keep="last")
+            own = FloatOptions(epochs=self.options.trial_epochs, learning_rate=self.options.learning_rate, keep="last")
             compile_float(model, own, context, True)
             fit(model, own, context)
         file = model_file(self.context.folder, architecture.key)

@@ -15,6 +15,8 @@ from tinykit.recipe.step import CHECKPOINT, StepContext
 if TYPE_CHECKING:
     import keras
 
+    from tinykit.steps.loop import Loop
+
 
 class FitOptions(BaseModel):
     """Options of every step that trains."""
@@ -221,25 +223,31 @@ def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext,
         return
     # repeat and explicit steps: without them Keras 3.15 makes two iterators an epoch, and the order of a resumed run would differ.
     batch_size = options.batch_size or context.config.config.data.batch_size
-    common: dict[str, Any] = {"batch_size": batch_size, "repeat": True}
-    train = context.batches("train", shuffle=True, augment=True, first_epoch=checkpoint.epoch, **common)
-    val = context.batches("val", **common) if len(context.dataset.val) else None
+    train = context.batches("train", shuffle=True, augment=True, first_epoch=checkpoint.epoch, batch_size=batch_size, repeat=True)
+    val = context.batches("val", batch_size=batch_size) if len(context.dataset.val) else None
     if rebuilds(options, context):
         train = train.map(lambda x, y: (x, x))
         val = val.map(lambda x, y: (x, x)) if val is not None else None
     steps = math.ceil(len(context.dataset.train) / batch_size)
     _make_variables(model, options, context)
-    model.fit(
-        train,
-        validation_data=val,
-        steps_per_epoch=steps,
-        validation_steps=math.ceil(len(context.dataset.val) / batch_size) if val is not None else None,
-        initial_epoch=checkpoint.epoch,
-        epochs=options.epochs,
-        verbose=0,
-        shuffle=False,
-        callbacks=[*context.callbacks(), *callbacks, _epoch_callback(options, context, checkpoint, steps)],
-    )
+    with _loop(model, options, context, steps, callbacks) as loop:
+        model.fit(
+            train,
+            validation_data=val,
+            steps_per_epoch=steps,
+            initial_epoch=checkpoint.epoch,
+            epochs=options.epochs,
+            verbose=0,
+            shuffle=False,
+            callbacks=[*context.callbacks(), *callbacks, _epoch_callback(options, context, checkpoint, loop)],
+        )
+
+
+def _loop(model: "keras.Model", options: FitOptions, context: StepContext, steps: int, callbacks: Sequence[Any]) -> "Loop":
+    from tinykit.steps.loop import Loop
+
+    total = options.epochs * steps
+    return Loop(model, lambda number: learning_rate_at(number, total, options), steps, context.stop.check, callbacks)
 
 
 def _make_variables(model: "keras.Model", options: FitOptions, context: StepContext) -> None:
@@ -266,26 +274,17 @@ def _judged(values: dict[str, float]) -> list[float]:
     return [*accuracy, -values[f"{prefix}loss"]]
 
 
-def _epoch_callback(options: FitOptions, context: StepContext, checkpoint: Checkpoint, steps: int) -> Any:
-    """A Keras callback: learning rate of each batch; after each epoch a line, metrics, checkpoint and early stop."""
+def _epoch_callback(options: FitOptions, context: StepContext, checkpoint: Checkpoint, loop: "Loop") -> Any:
+    """A Keras callback: tells the loop the epoch; after each epoch a line, metrics, checkpoint and early stop."""
     import keras
 
     class EpochCallback(keras.callbacks.Callback):
         """See `_epoch_callback`."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self._epoch = 0
-
         def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-            """Remembers the epoch, and starts dropout from it."""
-            self._epoch = epoch
+            """Starts the loop and dropout from it."""
+            loop.begin(epoch)
             reseed(self.model, context.seed, epoch)
-
-        def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-            """Sets the learning rate."""
-            rate = learning_rate_at(self._epoch * steps + batch, options.epochs * steps, options)
-            self.model.optimizer.learning_rate.assign(rate)
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
             """Reports, stores, and stops early if wished."""
