@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import keras
 
     from tinykit.search.supernet import Supernet
+    from tinykit.steps.floats import FloatOptions
 
 _ATTEMPTS = 10
 """Architectures looked at for each one that is wanted."""
@@ -164,7 +165,7 @@ class Contest:
         from tinykit.recipe.kerasfile import save_model
         from tinykit.search.supernet import inherit
         from tinykit.steps.fitting import fit, uncompiled
-        from tinykit.steps.floats import FloatOptions, compile_float
+        from tinykit.steps.floats import compile_float
 
         keras.utils.set_random_seed(self.context.seed)
         options = with_dropout(architecture.options(), self.options.dropout)
@@ -174,7 +175,7 @@ class Contest:
         if self.options.trial_epochs:
             folder = self._checkpoint(architecture)
             context = dataclasses.replace(self.context, folder=folder, label=f"trial {architecture.key}", log=_silent)
-            own = FloatOptions(epochs=self.options.trial_epochs, learning_rate=self.options.learning_rate, keep="last")
+            own = self._training()
             compile_float(model, own, context, True)
             fit(model, own, context)
         file = model_file(self.context.folder, architecture.key)
@@ -182,6 +183,16 @@ class Contest:
         with atomic.replacing(file) as temporary:
             save_model(uncompiled(model), temporary)
         return val_accuracy(model, self.context)
+
+    def _training(self) -> FloatOptions:
+        """That of the recipe's step `train`, shorter: what trains the winner well is what candidates are to be compared after."""
+        from tinykit.steps.floats import FloatOptions
+
+        given = next((step.options for step in self.context.config.steps if step.name == "train"), {})
+        own = {key: given[key] for key in FloatOptions.model_fields if key in given}
+        return FloatOptions(
+            **{"learning_rate": self.options.learning_rate, **own, "epochs": self.options.trial_epochs, "keep": "last", "patience": None}
+        )
 
     def _checkpoint(self, architecture: Architecture) -> Path:
         return self.context.folder / "trials" / architecture.key
