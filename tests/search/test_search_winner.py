@@ -54,3 +54,15 @@ def test_limits_are_the_budget_less_the_gap():
     target = Target(emulated_board(None), Budget(10_000, None), BALANCED)
     assert count_limits(options, target, {"flash": 4_000, "ram": -50}) == {"macs": 60_000, "flash": 6_000, "ram": None}
     assert Space(options.stages, (8, 8, 1), 10).size > 1000
+
+
+def test_candidates_are_trained_like_the_winner_only_shorter():
+    from tinykit.search.winner import trial_options
+
+    own = ["steps.train.learning_rate=0.02", "steps.train.optimizer=sgd", "steps.train.weight_decay=0.01", "steps.train.patience=3"]
+    config = load_config("search_digits", [*own, "search.trial_epochs=4", "steps.train.epochs=70", "steps.train.keep=best"])
+    found = trial_options(config, config.config.search)
+    assert (found.learning_rate, found.optimizer, found.weight_decay) == (0.02, "sgd", 0.01)
+    assert (found.epochs, found.keep, found.patience) == (4, "last", None)
+    without = load_config("search_digits", ["recipe=[quantize]", "steps={}", "search.learning_rate=0.5"])
+    assert trial_options(without, without.config.search).learning_rate == 0.5

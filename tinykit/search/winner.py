@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinykit import atomic
+from tinykit.config.loading import ResolvedConfig
 from tinykit.config.search import SearchConfig
 from tinykit.errors import BudgetError
 from tinykit.recipe.step import StepContext
@@ -175,7 +176,7 @@ class Contest:
         if self.options.trial_epochs:
             folder = self._checkpoint(architecture)
             context = dataclasses.replace(self.context, folder=folder, label=f"trial {architecture.key}", log=_silent)
-            own = self._training()
+            own = trial_options(self.context.config, self.options)
             compile_float(model, own, context, True)
             fit(model, own, context)
         file = model_file(self.context.folder, architecture.key)
@@ -183,16 +184,6 @@ class Contest:
         with atomic.replacing(file) as temporary:
             save_model(uncompiled(model), temporary)
         return val_accuracy(model, self.context)
-
-    def _training(self) -> FloatOptions:
-        """That of the recipe's step `train`, shorter: what trains the winner well is what candidates are to be compared after."""
-        from tinykit.steps.floats import FloatOptions
-
-        given = next((step.options for step in self.context.config.steps if step.name == "train"), {})
-        own = {key: given[key] for key in FloatOptions.model_fields if key in given}
-        return FloatOptions(
-            **{"learning_rate": self.options.learning_rate, **own, "epochs": self.options.trial_epochs, "keep": "last", "patience": None}
-        )
 
     def _checkpoint(self, architecture: Architecture) -> Path:
         return self.context.folder / "trials" / architecture.key
@@ -226,6 +217,15 @@ def count_limits(options: SearchConfig, target: Target, gap: Mapping[str, int]) 
         "flash": None if flash is None else max(float(flash - gap["flash"]), 1.0),
         "ram": None if ram is None else max(float(ram - gap["ram"]), 1.0),
     }
+
+
+def trial_options(config: ResolvedConfig, options: SearchConfig) -> FloatOptions:
+    """The training of a candidate: the recipe's step `train`, shorter, as it is what trains the winner that tells candidates apart."""
+    from tinykit.steps.floats import FloatOptions
+
+    given = next((step.options for step in config.steps if step.name == "train"), {"learning_rate": options.learning_rate})
+    shared = {key: given[key] for key in FloatOptions.model_fields if key in given}
+    return FloatOptions.model_validate({**shared, "epochs": options.trial_epochs, "keep": "last", "patience": None})
 
 
 def model_file(folder: Path, key: str) -> Path:
