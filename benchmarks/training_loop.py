@@ -11,15 +11,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
-import statistics
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from training_speed import measured
 
 HERE = Path(__file__).resolve().parent
 STEPS = 64
@@ -74,37 +72,25 @@ def epochs(network: Network) -> tuple[dict[str, Callable[[], None]], int, int]:
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
             self.model.optimizer.learning_rate.assign(rate(batch))
 
-    def epoch(own: bool) -> Callable[[], None]:
+    def compiled() -> Any:
         keras.utils.set_random_seed(0)
         model = build_model(config.model.name, network.shape, network.classes, config.model.options)
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
         model.optimizer.build(model.trainable_variables)
-        loop = Loop(model, rate, STEPS, lambda: None, ()) if own else None
+        return model
 
-        def run() -> None:
-            if loop is not None:
-                loop.begin(0)
-            with loop or nullcontext():
-                model.fit(data, steps_per_epoch=STEPS, verbose=0, shuffle=False, callbacks=[] if own else [Rates()])
+    theirs, ours = compiled(), compiled()
+    loop = Loop(ours, rate, STEPS, lambda done, total: None, ())
 
-        return run
+    def by_keras() -> None:
+        theirs.fit(data, steps_per_epoch=STEPS, verbose=0, shuffle=False, callbacks=[Rates()])
 
-    macs = count_macs(build_model(config.model.name, network.shape, network.classes, config.model.options))
-    return {"Keras": epoch(False), "tinykit": epoch(True)}, size, macs
+    def by_loop() -> None:
+        loop.begin(0)
+        with loop:
+            ours.fit(data, steps_per_epoch=STEPS, verbose=0, shuffle=False)
 
-
-def measured(loops: dict[str, Callable[[], None]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Name -> median (wall, CPU) milliseconds of a step."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
-    for each in loops.values():
-        each()
-        each()
-    for _ in range(rounds):
-        for name, each in loops.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            each()
-            found[name].append(((time.perf_counter() - wall) / STEPS * 1e3, (time.process_time() - cpu) / STEPS * 1e3))
-    return {name: (statistics.median(w for w, _ in t), statistics.median(c for _, c in t)) for name, t in found.items()}
+    return {"Keras": by_keras, "tinykit": by_loop}, size, count_macs(ours)
 
 
 def main() -> None:
@@ -120,15 +106,17 @@ def main() -> None:
         f"Host, {os.cpu_count()} cores, {datetime.date.today().isoformat()}; medians of {options.rounds} epochs of {STEPS} steps, in turn.",
         f"Command: `python benchmarks/training_loop.py --rounds {options.rounds}`. Load of the machine: {os.getloadavg()[2]:.1f}.",
         "Keras: `fit` with a callback that sets every batch's learning rate. tinykit: the same weights to the last bit (tests compare",
-        "them), with as many steps between two looks of Python as 0.1 s hold. Sample data lie ready, nothing is evaluated.",
+        "them), with as many steps between two looks of Python as 0.1 s hold. Sample data lie ready, nothing is evaluated. Wall times",
+        "hold what threads wait for each other, which is much on some machines; CPU times do not.",
         "",
         "| backbone of | MACs | batch | Keras: wall, CPU ms a step | tinykit: wall, CPU ms a step | wall | CPU |",
         "|---|---|---|---|---|---|---|",
     ]
     for network in NETWORKS:
         loops, size, macs = epochs(network)
-        times = measured(loops, options.rounds)
-        (wall, cpu), (own_wall, own_cpu) = times["Keras"], times["tinykit"]
+        measured(loops, 1, 2)  # traces
+        times = measured(loops, options.rounds, 1)
+        (wall, cpu), (own_wall, own_cpu) = ([value / STEPS for value in times[name]] for name in ("Keras", "tinykit"))
         cells = [network.config, f"{macs:,}", str(size), f"{wall:.2f}, {cpu:.2f}", f"{own_wall:.2f}, {own_cpu:.2f}"]
         lines.append(f"| {' | '.join([*cells, f'{own_wall / wall:.2f}', f'{own_cpu / cpu:.2f}'])} |")
         print(lines[-1], flush=True)

@@ -56,16 +56,6 @@ class EachBatch(keras.callbacks.Callback):
         self.batches.append(batch)
 
 
-def fitted(steps, *more, check=lambda: None):
-    model, seen = compiled(), Seen()
-    with Loop(model, rate, steps, check, more) as seen.loop:
-        model.fit(
-            samples(steps).repeat(), validation_data=samples(7), steps_per_epoch=steps, epochs=EPOCHS, verbose=0, shuffle=False,
-            callbacks=[seen, *more],
-        )  # fmt: skip
-    return model, seen.epochs
-
-
 class Rates(keras.callbacks.Callback):
     def __init__(self, steps):
         super().__init__()
@@ -78,14 +68,25 @@ class Rates(keras.callbacks.Callback):
         self.model.optimizer.learning_rate.assign(rate(self.epoch * self.steps + batch))
 
 
+def trained(model, steps, *callbacks):
+    return model.fit(
+        samples(steps).repeat(), validation_data=samples(7), steps_per_epoch=steps, epochs=EPOCHS, verbose=0, shuffle=False,
+        callbacks=list(callbacks),
+    )  # fmt: skip
+
+
+def fitted(steps, *more, progress=lambda done, total: None):
+    model, seen = compiled(), Seen()
+    with Loop(model, rate, steps, progress, more) as seen.loop:
+        trained(model, steps, seen, *more)
+    return model, seen.epochs
+
+
 def by_keras(steps):
     """Keras's own loop, step by step."""
     model = compiled()
-    history = model.fit(
-        samples(steps).repeat(), validation_data=samples(7), steps_per_epoch=steps, epochs=EPOCHS, verbose=0, shuffle=False,
-        callbacks=[Rates(steps)],
-    )  # fmt: skip
-    return model, [{key: values[epoch] for key, values in history.history.items()} for epoch in range(EPOCHS)]
+    history = trained(model, steps, Rates(steps)).history
+    return model, [{key: values[epoch] for key, values in history.items()} for epoch in range(EPOCHS)]
 
 
 def same(first, second):
@@ -117,16 +118,23 @@ def test_a_callback_of_single_batches_gets_each(at_once):
     assert same(model, by_keras(MOST + 3)[0])
 
 
+def test_progress_is_told_between_slow_steps(monkeypatch):
+    told = []
+    monkeypatch.setattr(module, "_SECONDS", 0)
+    fitted(MOST + 3, progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, MOST + 3) for done in range(1, MOST + 4)] * EPOCHS
+
+
 def test_it_is_asked_whether_to_stop_and_the_model_is_as_it_was():
     asked = []
 
-    def check():
-        asked.append(1)
+    def progress(done, total):
+        asked.append(done)
         if len(asked) == 4:
             raise InterruptedError
 
     model = compiled()
-    with pytest.raises(InterruptedError), Loop(model, rate, 40, check, ()) as loop:
+    with pytest.raises(InterruptedError), Loop(model, rate, 40, progress, ()) as loop:
         loop.begin(0)
         batches = iter(samples(40).repeat())
         while True:
@@ -136,8 +144,8 @@ def test_it_is_asked_whether_to_stop_and_the_model_is_as_it_was():
     model.fit(samples(3), verbose=0)
 
 
-def test_small_steps_are_taken_together_and_slow_ones_alone(monkeypatch):
-    loop = Loop(compiled(), rate, 100, lambda: None, ())
+def test_small_steps_are_taken_together_and_slow_ones_alone():
+    loop = Loop(compiled(), rate, 100, lambda done, total: None, ())
     assert loop._limited(0.05, 1) == 2
     assert loop._limited(0.05, 4) == 8
     assert loop._limited(7.0, 1) == 1

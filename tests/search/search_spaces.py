@@ -1,6 +1,12 @@
-"""Small spaces of every kind, and a count of architectures that shares nothing with tinykit.search.costs."""
+"""Small spaces of every kind, data for them, and a count of architectures that shares nothing with tinykit.search.costs."""
 
+import numpy as np
+
+from tinykit.config.loading import load_config
 from tinykit.config.search import StageSpace
+from tinykit.data.dataset import Dataset, Split
+from tinykit.data.preprocess import Chain
+from tinykit.recipe.step import StepContext
 from tinykit.search.space import Architecture, Space
 
 
@@ -85,3 +91,24 @@ def recount(space: Space, architecture: Architecture, bits: int) -> dict[str, in
     layer(1, channels * space.classes, space.classes)
     peaks += [height * width * channels + channels, channels + space.classes, 2 * space.classes]
     return {"macs": macs, "flash": flash, "ram": max(peaks)}
+
+
+def data(shape, classes, count=48):
+    """Classes that differ in the mean of a channel, so that something can be learned."""
+    rng = np.random.default_rng(0)
+
+    def split(size):
+        y = np.arange(size) % classes
+        x = rng.normal(0, 0.5, (size, *shape))
+        x[..., 0] += y.reshape(-1, *[1] * (len(shape) - 1))
+        return Split(x.astype(np.float32), y.astype(np.int64))
+
+    names = tuple(map(str, range(classes)))
+    return Dataset("made", "made", True, names, split(count), split(24), split(24), "0" * 64)
+
+
+def context(space, folder, *, count=48, batch_size=16, **more):
+    """A step's, with these data."""
+    folder.mkdir(exist_ok=True)
+    config = load_config("search_digits", ["data.augment=[]", f"data.batch_size={batch_size}"])
+    return StepContext(data(space.input_shape, space.classes, count), Chain(()), config, 3, folder, "search", **more)

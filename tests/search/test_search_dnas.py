@@ -4,42 +4,22 @@ import math
 
 import numpy as np
 import pytest
-from search_spaces import SPACES, stage
+from search_spaces import SPACES, context, stage
 
 tf = pytest.importorskip("tensorflow")
 
-from tinykit.config.loading import load_config  # noqa: E402
 from tinykit.config.search import SearchConfig  # noqa: E402
-from tinykit.data.dataset import Dataset, Split  # noqa: E402
-from tinykit.data.preprocess import Chain  # noqa: E402
 from tinykit.errors import Terminated  # noqa: E402
-from tinykit.recipe.step import StepContext  # noqa: E402
 from tinykit.search.costs import CostModel  # noqa: E402
 from tinykit.search.dnas import Dnas  # noqa: E402
 from tinykit.search.space import Space  # noqa: E402
 from tinykit.search.supernet import Supernet  # noqa: E402
 
 
-def data(shape, classes, count=96):
-    """Classes that differ in the mean of a channel."""
-    rng = np.random.default_rng(0)
-    y = np.arange(count) % classes
-    x = rng.normal(0, 0.5, (count, *shape))
-    x[..., 0] += y.reshape(-1, *[1] * len(shape[:-1]))
-    split = Split(x.astype(np.float32), y.astype(np.int64))
-    return Dataset("made", "made", True, tuple(map(str, range(classes))), split, split, split, "0" * 64)
-
-
-def context(space, folder, **more):
-    config = load_config("search_digits", ["data.augment=[]", "data.batch_size=4"])
-    folder.mkdir(exist_ok=True)
-    return StepContext(data(space.input_shape, space.classes), Chain(()), config, 3, folder, "search", **more)
-
-
 def searcher(space, folder, limits, more=(), **options):
     stages = [s.model_dump() for s in space.stages]
     made = SearchConfig.model_validate({"stages": stages, "epochs": 12, "warmup_epochs": 2, "learning_rate": 0.01, **options})
-    return Dnas(Supernet(space, 0), made, limits, context(space, folder, **dict(more)))
+    return Dnas(Supernet(space, 0), made, limits, context(space, folder, count=96, batch_size=4, **dict(more)))
 
 
 def tiny_space():

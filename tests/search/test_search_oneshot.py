@@ -2,16 +2,12 @@
 
 import numpy as np
 import pytest
-from search_spaces import SPACES, series_space, stage
+from search_spaces import SPACES, context, series_space, stage
 
 tf = pytest.importorskip("tensorflow")
 
-from tinykit.config.loading import load_config  # noqa: E402
 from tinykit.config.search import SearchConfig  # noqa: E402
-from tinykit.data.dataset import Dataset, Split  # noqa: E402
-from tinykit.data.preprocess import Chain  # noqa: E402
 from tinykit.errors import Terminated  # noqa: E402
-from tinykit.recipe.step import StepContext  # noqa: E402
 from tinykit.search.candidates import narrowest, widest  # noqa: E402
 from tinykit.search.costs import CostModel  # noqa: E402
 from tinykit.search.space import Space  # noqa: E402
@@ -22,28 +18,8 @@ OPTIONS = {"method": "two_stage", "epochs": 3, "warmup_epochs": 0, "learning_rat
 TWO = {"population": 4, "generations": 2, "recalibration": 3}
 
 
-def data(shape, classes, count=48):
-    """Classes that differ in the mean of a channel, so that something can be learned."""
-    rng = np.random.default_rng(0)
-
-    def split(size):
-        y = np.arange(size) % classes
-        x = rng.normal(0, 0.5, (size, *shape))
-        x[..., 0] += y.reshape(-1, *[1] * (len(shape) - 1))
-        return Split(x.astype(np.float32), y.astype(np.int64))
-
-    names = tuple(map(str, range(classes)))
-    return Dataset("made", "made", True, names, split(count), split(24), split(24), "0" * 64)
-
-
 def search_options(space, **more):
     return SearchConfig.model_validate({**OPTIONS, "stages": [s.model_dump() for s in space.stages], "two_stage": {**TWO, **more}})
-
-
-def context(space, folder, **more):
-    config = load_config("search_digits", ["data.augment=[]", "data.batch_size=16"])
-    made = data(space.input_shape, space.classes)
-    return StepContext(made, Chain(()), config, 3, folder, "search", **more)
 
 
 def tiny_space():

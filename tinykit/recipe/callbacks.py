@@ -8,7 +8,7 @@ from tinykit.recipe.step import StepContext
 
 
 class StopCallback(keras.callbacks.Callback):
-    """Ends `fit` at the next batch with Terminated when the run was asked to stop, and shows progress within an epoch."""
+    """Ends `fit` at the next batch with Terminated when the run was asked to stop."""
 
     def __init__(self, context: StepContext) -> None:
         super().__init__()
@@ -17,11 +17,6 @@ class StopCallback(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Checks before each training batch."""
         self._context.stop.check()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Shows progress."""
-        steps = self.params.get("steps") or 0
-        self._context.progress(min(batch + 1, steps), steps)
 
     def on_test_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Checks before each validation batch."""

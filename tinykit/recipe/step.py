@@ -142,7 +142,7 @@ class StepContext:
         return tuple(step for step in earlier if claim in getattr(step_class(step.name), "promises", ()))
 
     def callbacks(self) -> "list[keras.callbacks.Callback]":
-        """Keras callbacks that every `fit` of a step should use: a clean end at SIGTERM, and progress."""
+        """Keras callbacks that every `fit` of a step should use: a clean end at SIGTERM."""
         from tinykit.recipe.callbacks import StopCallback
 
         return [StopCallback(self)]

@@ -64,7 +64,7 @@ def grown(indices: Indices, probabilities: Mapping[str, np.ndarray], costs: Cost
         best: tuple[tuple[float, float], Indices] | None = None
         for name, index in _moves(now, costs.space, larger=True):
             trial = {**now, name: index}
-            counted = costs(costs.space.one_hot(trial)).as_dict()
+            counted = costs.counted(trial)
             if over(counted, limits):
                 continue
             chances = probabilities[name]
@@ -92,7 +92,7 @@ def _extreme(costs: CostModel, kind: str, least: bool) -> Indices:
     now = {d.name: int(np.argmin([sign * value for value in d.values])) for d in costs.space.decisions}
 
     def cost(indices: Indices) -> int:
-        return sign * costs(costs.space.one_hot(indices)).as_dict()[kind]
+        return sign * costs.counted(indices)[kind]
 
     before: Indices = {}
     while before != now:  # of a maximum, a stage's choice shows only once no other stage needs more
@@ -104,7 +104,7 @@ def _extreme(costs: CostModel, kind: str, least: bool) -> Indices:
 
 
 def _excess(indices: Indices, costs: CostModel, limits: Mapping[str, float | None]) -> float:
-    return sum(over(costs(costs.space.one_hot(indices)).as_dict(), limits).values())
+    return sum(over(costs.counted(indices), limits).values())
 
 
 def _moves(indices: Indices, space: Space, larger: bool = False) -> Iterator[tuple[str, int]]:

@@ -158,6 +158,10 @@ class CostModel:
             live.append(there * sum(self._bytes(tensor, vectors) for tensor in (*node.inputs, node.output, *node.alive)))
         return Cost(macs, flash, self.backend.most(live))
 
+    def counted(self, indices: Mapping[str, int]) -> dict[str, int]:
+        """Costs of one architecture, decision -> index of its choice; of the backend NUMBERS."""
+        return self(self.space.one_hot(indices)).as_dict()
+
     def _width(self, width: Width, vectors: Vectors) -> Any:
         if isinstance(width, int):
             return float(width)

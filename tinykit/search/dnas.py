@@ -47,7 +47,9 @@ class Dnas(SupernetTraining):
         self._compiled: Any = None
 
     def compile(self, spec: Sequence[tf.TensorSpec]) -> None:
-        numbers = [tf.TensorSpec(shape, kind) for shape, kind in (((), tf.int32), ((), tf.float32), ((), tf.float32), ((3,), tf.float32))]
+        numbers = [
+            tf.TensorSpec(shape, kind) for shape, kind in (((), tf.int32), ((), tf.float32), ((), tf.float32), ((len(KINDS),), tf.float32))
+        ]
         self._compiled = tf.function(self._step, input_signature=[*spec, *numbers])
 
     def step(self, x: tf.Tensor, y: tf.Tensor, number: int, epoch: int) -> tuple[Any, Any]:

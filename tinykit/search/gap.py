@@ -35,6 +35,6 @@ def measured(space: Space, target: Target) -> Gap:
         linked = predict(*network)
         if linked.flash is not None and linked.ram is not None:
             real = {"flash": linked.flash, "ram": linked.ram}
-            known = costs(space.one_hot(indices)).as_dict(), estimate(*network)
+            known = costs.counted(indices), estimate(*network)
             return Gap(*({kind: real[kind] - sizes[kind] for kind in real} for sizes in known))
     return Gap({"flash": 0, "ram": 0}, {"flash": 0, "ram": 0})

@@ -72,7 +72,7 @@ class Contest:
         """Raises BudgetError where the narrowest architecture of the space cannot fit; nothing is trained then."""
         for kind in UNITS:
             indices = narrowest(self.costs, kind)
-            if self._refused(self.space.architecture(indices), self.costs(self.space.one_hot(indices)).as_dict()):
+            if self._refused(self.space.architecture(indices), self.costs.counted(indices)):
                 self.look(indices, "the narrowest")
                 raise BudgetError(self._refusal(kind))
 
@@ -88,7 +88,7 @@ class Contest:
             if len(fitting) >= wanted or attempt >= _ATTEMPTS * wanted:
                 break
             how = "drawn" if attempt else "likeliest"
-            if over(self.costs(self.space.one_hot(drawn)).as_dict(), self.limits()):
+            if over(self.costs.counted(drawn), self.limits()):
                 self.look(drawn, how)  # a row of its own: what was too large is told too
             found = self._fitting(drawn, how, probabilities)
             fitting |= {found.key} if found is not None else set()
@@ -130,7 +130,7 @@ class Contest:
 
     def _try(self, indices: dict[str, int], architecture: Architecture) -> Trial:
         begun = time.monotonic()
-        counted = self.costs(self.space.one_hot(indices)).as_dict()
+        counted = self.costs.counted(indices)
         options = with_dropout(architecture.options(), self.options.dropout)
         trial = Trial(architecture.key, self.options.method, architecture.options(), "infeasible", (), counted)
         refused = self._refused(architecture, counted)
@@ -200,7 +200,7 @@ class Contest:
         )
 
     def _refusal(self, kind: str) -> list[str]:
-        counted = self.costs(self.space.one_hot(narrowest(self.costs, kind))).as_dict()
+        counted = self.costs.counted(narrowest(self.costs, kind))
         shown = ", ".join(f"{counted[kind]:,} {UNITS[kind]}" for kind in counted)
         return [
             f"search: none of the {len(self.trials.rows)} architectures that were looked at fits; the narrowest of the space counts "

@@ -247,7 +247,7 @@ def _loop(model: "keras.Model", options: FitOptions, context: StepContext, steps
     from tinykit.steps.loop import Loop
 
     total = options.epochs * steps
-    return Loop(model, lambda number: learning_rate_at(number, total, options), steps, context.stop.check, callbacks)
+    return Loop(model, lambda number: learning_rate_at(number, total, options), steps, context.progress, callbacks)
 
 
 def _make_variables(model: "keras.Model", options: FitOptions, context: StepContext) -> None:

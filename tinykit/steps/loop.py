@@ -12,7 +12,7 @@ import tensorflow as tf
 MOST = 16
 """Steps between two callbacks of Keras, at most."""
 _SECONDS = 0.1
-"""That steps may take until it is asked again whether to stop, about."""
+"""That steps may take until progress is told, and with it asked whether to stop, about."""
 _UNTIMED = 2
 """Calls that tell nothing: they trace, or fill buffers."""
 
@@ -26,14 +26,14 @@ class Loop:
         model: compiled; its optimizer's learning rate is set.
         rate: number of a batch since the beginning of the training -> its learning rate.
         steps: batches of an epoch.
-        check: asked before steps are taken; ends the training by an exception.
+        progress: (batches done of the epoch, all of them), called after steps; ends the training by an exception.
         callbacks: of the training. Where one acts on single batches, each is a call.
     """
 
     def __init__(
-        self, model: keras.Model, rate: Callable[[int], float], steps: int, check: Callable[[], None], callbacks: Iterable[Any]
+        self, model: keras.Model, rate: Callable[[int], float], steps: int, progress: Callable[[int, int], None], callbacks: Iterable[Any]
     ) -> None:
-        self.model, self.rate, self.steps, self.check = model, rate, steps, check
+        self.model, self.rate, self.steps, self.progress = model, rate, steps, progress
         self.most = 1 if any(_acts_on_batches(callback) for callback in callbacks) else min(MOST, steps)
         self._next, self._epoch, self._at_once, self._calls = 0, 0, 1, 0
         self._step = tf.function(model.train_step, reduce_retracing=True, jit_compile=model.jit_compile, autograph=False)
@@ -57,10 +57,10 @@ class Loop:
         logs: dict[str, Any] = {}
         end = min(self._next + self.most, self.steps)
         while self._next < end:
-            self.check()
             count = min(self._at_once, end - self._next)
             logs = self._timed(iterator, self._epoch * self.steps + self._next, count)
             self._next += count
+            self.progress(self._next, self.steps)
         return logs
 
     def _timed(self, iterator: Any, first: int, count: int) -> dict[str, Any]:

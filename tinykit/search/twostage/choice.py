@@ -186,7 +186,7 @@ class Choice:
     def _draw(self, candidate: Candidate, number: int, indices: Mapping[str, int]) -> Draw:
         space = candidate.space
         architecture = space.architecture(indices)
-        counted = CostModel(space, self.options.weight_bits)(space.one_hot(indices)).as_dict()
+        counted = CostModel(space, self.options.weight_bits).counted(indices)
         limits: dict[str, float | None] = {
             "macs": self.options.macs,
             "flash": self.target.budget.flash,
