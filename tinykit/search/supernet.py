@@ -19,6 +19,7 @@ import tensorflow as tf
 from tinykit.errors import ModelError
 from tinykit.search.costs import Backend, Node, nodes
 from tinykit.search.space import Space
+from tinykit.steps.norms import batch_norm, normed
 
 TENSORS = Backend(
     lambda vector, values: tf.reduce_sum(vector * tf.constant(values, vector.dtype)),
@@ -173,11 +174,11 @@ class _Pass:
         mean, variance = self.net.statistics[f"{name}/mean"], self.net.statistics[f"{name}/variance"]
         gamma, beta = self.net.weights[f"{name}/gamma"], self.net.weights[f"{name}/beta"]
         if not self.training:
-            return tf.nn.batch_normalization(x, mean, variance, beta, gamma, EPSILON)
-        now, spread = tf.nn.moments(x, axes=(0, 1, 2))
+            return normed(x, gamma, beta, mean, variance, EPSILON)
+        y, now, spread = batch_norm(x, gamma, beta, EPSILON)
         for variable, value in ((mean, now), (variance, spread)):
-            variable.assign(self.momentum * variable + (1 - self.momentum) * tf.stop_gradient(value))
-        return tf.nn.batch_normalization(x, now, spread, beta, gamma, EPSILON)
+            variable.assign(self.momentum * variable + (1 - self.momentum) * value)
+        return y
 
     def _mask(self, decision: str) -> tf.Tensor:
         """[channels]: the chance that each channel exists."""

@@ -219,6 +219,8 @@ def fit(model: "keras.Model", options: FitOptions, context: StepContext, callbac
 
 def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext, checkpoint: Checkpoint, callbacks: Sequence[Any]) -> None:
     """Trains from the checkpoint's epoch on."""
+    from tinykit.steps.norms import fused_norms
+
     if _finished(options, checkpoint):
         return
     # repeat and explicit steps: without them Keras 3.15 makes two iterators an epoch, and the order of a resumed run would differ.
@@ -230,7 +232,7 @@ def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext,
         val = val.map(lambda x, y: (x, x)) if val is not None else None
     steps = math.ceil(len(context.dataset.train) / batch_size)
     _make_variables(model, options, context)
-    with _loop(model, options, context, steps, callbacks) as loop:
+    with fused_norms([model]), _loop(model, options, context, steps, callbacks) as loop:
         model.fit(
             train,
             validation_data=val,

@@ -247,9 +247,12 @@ def fit_taught(
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Trains a float model in place, by its teachers where there are any; see `tinykit.steps.fitting.fit`."""
+    from tinykit.steps.norms import fused_norms
+
     trained = _taught(student, options, context, teachers) if teachers else student
     compile_float(trained, options, context, ends_in_softmax(student))
-    return fit(trained, options, context, callbacks)
+    with fused_norms(teacher for teacher, _ in teachers):
+        return fit(trained, options, context, callbacks)
 
 
 def _taught(
