@@ -48,6 +48,7 @@ class Contest:
     seeds: int
     minutes: float
     rivals: tuple[float, float] = EQUAL
+    searches: str = ""
 
     @property
     def settings(self) -> list[str]:
@@ -60,22 +61,30 @@ WORDS, WAKE, HAR = ((49, 10, 1), 3), ((49, 10, 1), 5), ((128, 9), 6)
 CONTESTS = (
     Contest("words3_37k", "search_words3", 37_000, *WORDS, 5, 10),
     Contest("words3_84k", "search_words3", 84_000, *WORDS, 5, 10),
+    Contest("words3_84k_more", "search_words3", 84_000, *WORDS, 5, 10, MORE, "words3_84k"),
     Contest("words3_102k", "search_words3", 102_000, *WORDS, 5, 10, MORE),
     Contest("wakewords5_37k", "search_wakewords5", 37_000, *WAKE, 5, 10),
     Contest("wakewords5_102k", "search_wakewords5", 102_000, *WAKE, 5, 10, MORE),
     Contest("har_36k", "search_har", 36_000, *HAR, 5, 10),
     Contest("har_42k", "search_har", 42_000, *HAR, 5, 10, MORE),
     Contest("har_57k", "search_har", 57_000, *HAR, 5, 10),
+    Contest("har_57k_more", "search_har", 57_000, *HAR, 5, 10, MORE, "har_57k"),
     Contest("cifar10_3M", "search_cifar10", 3_000_000, (32, 32, 3), 10, 2, 40),
 )
 
 
 def rows() -> dict[str, tuple[Contest, str, int]]:
     """Row -> contest, side, seed; a seed's search before its baseline, which needs its time."""
-    return {f"{c.name}_{side}_{seed}": (c, side, seed) for c in CONTESTS for seed in range(c.seeds) for side in ("search", "width")}
+    sides = {c.name: ("width",) if c.searches else ("search", "width") for c in CONTESTS}
+    return {f"{c.name}_{side}_{seed}": (c, side, seed) for c in CONTESTS for seed in range(c.seeds) for side in sides[c.name]}
 
 
 ROWS = rows()
+
+
+def pair(contest: Contest, seed: int) -> tuple[str, str]:
+    """Rows of a seed: the search, the widths."""
+    return f"{contest.searches or contest.name}_search_{seed}", f"{contest.name}_width_{seed}"
 
 
 def backbone(contest: Contest) -> list[dict[str, Any]]:
@@ -129,7 +138,8 @@ def arguments(row: str) -> list[str]:
 
 def seconds_of(row: str) -> float:
     """What the search of the same seed took with everything, of one kind of machine."""
-    search = row.replace("_width_", "_search_")
+    contest, _, seed = ROWS[row]
+    search = pair(contest, seed)[0]
     found = {r["row"]: r for r in read(Path(__file__).with_name("search.jsonl"))}
     if search not in found:
         raise SystemExit(f"{row}: the search {search} comes first: its time is this row's")
@@ -158,18 +168,18 @@ def summary(contest: Contest, found: dict[str, Result]) -> str:
     """One line of the table."""
     pairs = []
     for seed in range(contest.seeds):
-        pair = [found.get(f"{contest.name}_{side}_{seed}") for side in ("search", "width")]
-        if all(pair):
-            pairs.append(pair)
+        both = [found.get(row) for row in pair(contest, seed)]
+        if all(both):
+            pairs.append(both)
     if not pairs:
         return f"| {contest.name} | {_rivals(contest)} | not measured | | | | | | | |"
-    ours, theirs = ([_score(pair[i]) for pair in pairs] for i in (0, 1))
+    ours, theirs = ([_score(both[i]) for both in pairs] for i in (0, 1))
     gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
     error = statistics.stdev(gaps) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
     gap = statistics.fmean(gaps)
-    macs = [statistics.fmean(pair[i]["macs"] for pair in pairs) for i in (0, 1)]
+    macs = [statistics.fmean(both[i]["macs"] for both in pairs) for i in (0, 1)]
     better = gap > ALPHA * error or (gap >= 0 and macs[0] <= FEWER * macs[1])
-    longest = max(pair[0]["seconds"] for pair in pairs) / 60
+    longest = max(both[0]["seconds"] for both in pairs) / 60
     cells = [contest.name, _rivals(contest), str(len(pairs)), _spread(ours), _spread(theirs), f"{gap:+.2f}", f"{error:.2f}"]
     cells += [f"{macs[0]:,.0f} / {macs[1]:,.0f}", f"{longest:.1f} of {contest.minutes:g}", "yes" if better else "NO"]
     return f"| {' | '.join(cells)} |"
