@@ -45,7 +45,7 @@ def test_halves_the_work_in_rounds():
     assert count_macs(model) == before, "the model that it was given stays as it was"
 
 
-@pytest.mark.parametrize("criterion", ["l1", "l2", "bn_scale", "taylor", "activation"])
+@pytest.mark.parametrize("criterion", ["l1", "l2", "bn_scale", "taylor", "activation", "harm"])
 def test_every_criterion_without_training(criterion):
     result, lines = pruned("s", criterion=criterion, rounds=1, epochs=0)
     assert count_macs(result.model) <= count_macs(network()) / 2

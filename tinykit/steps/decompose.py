@@ -15,10 +15,9 @@ from tinykit import atomic
 from tinykit.config.catalogue import nearest
 from tinykit.errors import BudgetError, ConfigError, ModelError
 from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
-from tinykit.steps.allocation import drawn
 from tinykit.steps.fitting import rebuilds, uncompiled
-from tinykit.steps.floats import ends_in_softmax
 from tinykit.steps.lasting import check_lasting
+from tinykit.steps.probing import OutputProbe
 from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, teacher_models
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from tinykit.shrink.lowrank import Candidate
 
 CHOSEN = "ranks.json"
-_SAMPLES = 512  # that harms are measured on
 
 Method = Literal["svd", "tucker", "separable", "cp"]
 
@@ -252,35 +250,19 @@ class _Choice:
     def _measured(self, offers: dict[str, list[Candidate]]) -> dict[str, list[Candidate]]:
         from tinykit.shrink.lowrank import measured
 
-        probe = _Probe(self.model, self.context, rebuilds(self.options, self.context))
-        return measured(offers, probe.harm, self._progress)
+        probe = OutputProbe(self.model, self.context, rebuilds(self.options, self.context))
+
+        def harm(name: str, kernel: np.ndarray) -> float:
+            """With another kernel in a layer, which has its own again afterwards."""
+            layer = self.model.get_layer(name)
+            own = np.asarray(layer.kernel)
+            layer.kernel.assign(kernel.reshape(own.shape).astype(np.float32))
+            try:
+                return probe.harm(self.model)
+            finally:
+                layer.kernel.assign(own)
+
+        return measured(offers, harm, self._progress)
 
     def _progress(self, done: int, total: int) -> None:
         self.context.progress(done, total)
-
-
-class _Probe:
-    """What the outputs change when one kernel does."""
-
-    def __init__(self, model: keras.Model, context: StepContext, rebuilds: bool) -> None:
-        self.model, self.rebuilds = model, rebuilds
-        self.x = np.asarray(context.chain.apply(drawn(context, 64 if context.quicktest else _SAMPLES)), np.float32)
-        self.truth = self._outputs()
-
-    def _outputs(self) -> np.ndarray:
-        """Logits, up to a constant a sample; or what an autoencoder rebuilds."""
-        found = np.concatenate([np.asarray(self.model(self.x[i : i + 128], training=False)) for i in range(0, len(self.x), 128)])
-        probabilities = not self.rebuilds and ends_in_softmax(self.model)
-        return np.log(np.maximum(found.astype(np.float64), 1e-12)) if probabilities else found.astype(np.float64)
-
-    def harm(self, name: str, kernel: np.ndarray) -> float:
-        """Harm of a layer with another kernel; it has its own again afterwards."""
-        from tinykit.fit.sensitivity import divergence
-
-        layer = self.model.get_layer(name)
-        own = np.asarray(layer.kernel)
-        layer.kernel.assign(kernel.reshape(own.shape).astype(np.float32))
-        try:
-            return divergence(self.truth, self._outputs(), not self.rebuilds)
-        finally:
-            layer.kernel.assign(own)

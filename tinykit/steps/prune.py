@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from tinykit.config.sizes import parse_size
 from tinykit.recipe.step import StepContext, StepResult
 from tinykit.shrink.costs import MEASURES, Measure
-from tinykit.shrink.criteria import Criterion
 from tinykit.steps.fitting import uncompiled
 from tinykit.steps.lasting import check_lasting
 from tinykit.steps.pruning import Pruning
@@ -42,7 +41,11 @@ class PruneOptions(TaughtFloatOptions):
     layers: dict[str, float] = Field(
         default={}, description="shares of channels to keep by hand, by patterns of names, such as {'conv2d_3': 0.5, 'dense*': 1.0}"
     )
-    criterion: Criterion = Field(default="taylor", description="what says how much a channel matters")
+    criterion: Literal["harm", "taylor", "l1", "l2", "bn_scale", "activation"] = Field(
+        default="harm",
+        description="what says how much a channel matters; harm: what the outputs change without a group's least channels by l2, at "
+        "a few sizes",
+    )
     samples: int = Field(default=1024, ge=16, le=1_000_000, description="training samples that taylor and activation look at")
     reconstruct: bool = Field(
         default=True, description="before training, layers make up for the inputs that they lose, by least squares on up to 512 samples"

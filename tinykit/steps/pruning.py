@@ -22,6 +22,7 @@ from tinykit.shrink.surgery import shrink
 from tinykit.steps.allocation import drawn_numbers
 from tinykit.steps.fitting import rebuilds
 from tinykit.steps.floats import ends_in_softmax, float_loss
+from tinykit.steps.probing import OutputProbe
 from tinykit.steps.teaching import fit_taught
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _BATCH = 16
 """Samples of one gradient: the mean over many would hide what single samples need."""
 _RECONSTRUCTION = 512
 """Samples that layers are reconstructed on."""
+_TRIED_ON = 128
+"""The same for networks that are only looked at."""
 
 
 class Pruning:
@@ -149,13 +152,29 @@ class Pruning:
         costs = Costs(found, self.costs.engine)  # nothing of earlier rounds: a resumed run has not measured them
         targets = towards(self.start, self.goal, number, self.options.rounds)
         self.context.log(f"scores channels by {self.options.criterion}")
-        return cut(found, self._scores(found), costs, targets, self._limits(number))
+        limits = self._limits(number)
+        return cut(found, self._scores(found, limits), costs, targets, limits)
 
-    def _scores(self, found: ChannelMap) -> np.ndarray:
+    def _scores(self, found: ChannelMap, limits: Limits) -> np.ndarray:
         from keras import ops
 
+        if self.options.criterion == "harm":
+            return self._harms(found, limits)
         loss = float_loss(self.options, self.context, ends_in_softmax(found.model))
         return scores(found, self.options.criterion, self._batches(), lambda y, output: ops.mean(loss(y, output)))
+
+    def _harms(self, found: ChannelMap, limits: Limits) -> np.ndarray:
+        from tinykit.shrink.harms import harms
+
+        probe = OutputProbe(found.model, self.context, rebuilds(self.options, self.context))
+        samples = [np.concatenate([x for x, _ in self._batches(_TRIED_ON)])]
+
+        def progress(done: int, total: int) -> None:
+            self.context.stop.check()
+            self.context.progress(done, total)
+
+        order = scores(found, "l2", (), lambda y, output: output)
+        return harms(found, order, limits, probe.harm, samples, self.context.seed, progress)
 
     def _batches(self, most: int | None = None) -> Iterator[Batch]:
         """Samples of the training split, drawn by the step's seed, with their targets; at most so many."""
