@@ -56,6 +56,16 @@ def test_labels_of_near_points_do_not_lie_on_each_other():
     assert all(after - before >= 11.9 for before, after in zip(heights, heights[1:]))
 
 
+def test_long_labels_that_reach_for_each_other_do_not_meet():
+    long = "decompose_distill_quantize"
+    drawn = plot("t", "kB", "%", [Point("prune_quantize", 12.3, 90), Point(long, 15.8, 90), Point("less", 10, 80), Point("more", 20, 91)])
+    heights = {dot.label: (dot.right, dot.label_y) for dot in drawn.dots}
+    assert heights["prune_quantize"][0] and not heights[long][0], "towards each other"
+    assert abs(heights["prune_quantize"][1] - heights[long][1]) >= 11.9
+    drawn = plot("t", "kB", "%", [Point("a", 12.3, 90), Point("b", 15.8, 90), Point("less", 10, 80), Point("more", 20, 91)])
+    assert len({dot.label_y for dot in drawn.dots if dot.label in "ab"}) == 1, "short ones have room beside each other"
+
+
 def test_the_table_says_where_figures_come_from_and_why_a_recipe_failed():
     head, a, b, c, note = lines(shown(*THREE))
     assert head.split() == "recipe float integer flash RAM instructions MACs seconds budget front of".split()

@@ -11,7 +11,7 @@ from tinykit.report.curves import Box, ticks
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 468, 14, 258
-_WIDE, _HIGH = 110, 12  # of a label
+_LETTER, _HIGH, _BESIDE = 5, 12, 8  # of a label: width of a letter, height, distance from its dot
 _SCALE = 3  # pixels of the PNG to a unit
 _INK, _SOFT, _LINE, _FRONT, _OTHER = "#1a1f27", "#57606c", "#dde1e7", "#e08a2e", "#4677b0"
 
@@ -75,7 +75,7 @@ def plot(title: str, x_name: str, y_name: str, points: Sequence[Point]) -> Plot 
     for (x, y), here in sorted(places.items(), key=lambda item: item[0][1]):
         said = f"{_names(here)}: {x_name} {here[0].cost:g}, {y_name} {here[0].score:g}"
         right = x < (LEFT + RIGHT) / 2
-        dots.append(Dot(x, y, _names(here), _free(dots, x, y, right), here[0] in best, right, said))
+        dots.append(Dot(x, y, _names(here), _free(dots, x, y, _names(here), right), here[0] in best, right, said))
     corners: list[tuple[float, float]] = []
     for x, y in dict.fromkeys((box.across(point.cost), box.up(point.score)) for point in best):
         corners += [(x, corners[-1][1])] if corners else []
@@ -96,13 +96,21 @@ def _names(points: Sequence[Point]) -> str:
     return ", ".join(point.name for point in points)
 
 
-def _free(dots: Sequence[Dot], x: float, y: float, right: bool) -> float:
-    """The height of a dot's label, below those that were placed beside or above it."""
+def _free(dots: Sequence[Dot], x: float, y: float, label: str, right: bool) -> float:
+    """The height of a dot's label, below those that it would stand on."""
+    left, end = _span(x, label, right)
     height = y - 6
-    for other in dots:  # from the top
-        if other.right == right and abs(other.x - x) < _WIDE and height - other.label_y < _HIGH:
+    for other in sorted(dots, key=lambda dot: dot.label_y):
+        start, stop = _span(other.x, other.label, other.right)
+        if left < stop and start < end and abs(height - other.label_y) < _HIGH:
             height = other.label_y + _HIGH
     return height
+
+
+def _span(x: float, label: str, right: bool) -> tuple[float, float]:
+    """From where to where a label reaches, about."""
+    wide = _LETTER * len(label)
+    return (x + _BESIDE, x + _BESIDE + wide) if right else (x - _BESIDE - wide, x - _BESIDE)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -142,7 +150,7 @@ def png(shown: Plot, note: str) -> bytes:
         x, y = at(dot.x, dot.y)
         radius = 4.5 * _SCALE
         pen.ellipse([x - radius, y - radius, x + radius, y + radius], _FRONT if dot.best else _OTHER)
-        pen.text(at(dot.x + (8 if dot.right else -8), dot.label_y), dot.label, _INK, small, anchor="lm" if dot.right else "rm")
+        pen.text(at(dot.x + (_BESIDE if dot.right else -_BESIDE), dot.label_y), dot.label, _INK, small, anchor="lm" if dot.right else "rm")
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return stream.getvalue()
