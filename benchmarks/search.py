@@ -65,7 +65,6 @@ CONTESTS = (
     Contest("words3_102k", "search_words3", 102_000, *WORDS, 5, 10, MORE),
     Contest("wakewords5_37k", "search_wakewords5", 37_000, *WAKE, 5, 10),
     Contest("wakewords5_102k", "search_wakewords5", 102_000, *WAKE, 5, 10, MORE),
-    Contest("har_36k", "search_har", 36_000, *HAR, 5, 10),
     Contest("har_42k", "search_har", 42_000, *HAR, 5, 10, MORE),
     Contest("har_57k", "search_har", 57_000, *HAR, 5, 10),
     Contest("har_57k_more", "search_har", 57_000, *HAR, 5, 10, MORE, "har_57k"),
