@@ -39,8 +39,8 @@ def _pruned(name: str, share: float, within: float, epochs: int) -> Pruned:
 TASKS = Tasks(
     (
         Pruned(START.name, START.settings),
-        _pruned("prune_50", 0.5, 1.5, 40),
-        _pruned("prune_33", 0.3333, 4.0, 40),
+        _pruned("prune_50", 0.5, 1.5, 100),
+        _pruned("prune_33", 0.3333, 4.0, 100),
     )
 )
 
