@@ -7,6 +7,7 @@ import pytest
 from engine_host import compare, needs_cc, random_inputs, run_sanitized, sanitizers, spread_engine, tampered, write_files
 from nets import Net
 
+from tinykit.boards.firmware import template_folder
 from tinykit.engine.generate import build_engine
 from tinykit.engine.lower import plan_problem
 from tinykit.errors import ModelError
@@ -154,7 +155,8 @@ def test_a_softmax_of_known_length_is_not_unrolled(tmp_path) -> None:
     """At -O3 its loops over ten classes would take 1.6 kB of flash, for a layer that runs once."""
     net = Net(5)
     write_files(build_engine(net.done(net.softmax(net.input((10,), scale=0.1))), "net"), tmp_path)
-    arm = ["arm-none-eabi-gcc", "-std=c99", "-mcpu=cortex-m4", "-mthumb", "-O3", "-Werror", "-Wall"]
+    headers = template_folder() / "runtime"  # the firmware's own: Debian's compiler comes without a C library
+    arm = ["arm-none-eabi-gcc", "-std=c99", "-mcpu=cortex-m4", "-mthumb", "-O3", "-Werror", "-Wall", "-ffreestanding", f"-I{headers}"]
     subprocess.run([*arm, "-c", "net.c", "-o", "net.o"], cwd=tmp_path, check=True)
     listing = subprocess.run(["arm-none-eabi-nm", "-S", "net.o"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     sizes = {line.split()[-1]: int(line.split()[1], 16) for line in listing.splitlines() if len(line.split()) == 4}
