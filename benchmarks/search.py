@@ -219,6 +219,8 @@ def table(found: dict[str, Result]) -> str:
         "budget all networks learn what there is to learn, and the question is whether a quarter fewer multiply-accumulates do as well.",
         "Settings of the searched side (rate, epochs of a trial, start from its weights) were chosen with val and test figures of seeds 0",
         "and 1 of words3 and har in sight; limits and the least width, after the first results. Part of the rows ran beside other work.",
+        "Rows that end in `_more` share the searches of the contest before; some of these were timed on a slower machine than the widths,",
+        "which gave the widths more trials.",
         "",
         f"| {' | '.join(heading)} |",
         "|---" * len(heading) + "|",

@@ -262,7 +262,4 @@ class _Choice:
             finally:
                 layer.kernel.assign(own)
 
-        return measured(offers, harm, self._progress)
-
-    def _progress(self, done: int, total: int) -> None:
-        self.context.progress(done, total)
+        return measured(offers, harm, self.context.progress)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from tinykit.config.sizes import parse_size
 from tinykit.recipe.step import StepContext, StepResult
 from tinykit.shrink.costs import MEASURES, Measure
+from tinykit.shrink.criteria import Criterion
 from tinykit.steps.fitting import uncompiled
 from tinykit.steps.lasting import check_lasting
 from tinykit.steps.pruning import Pruning
@@ -41,7 +42,7 @@ class PruneOptions(TaughtFloatOptions):
     layers: dict[str, float] = Field(
         default={}, description="shares of channels to keep by hand, by patterns of names, such as {'conv2d_3': 0.5, 'dense*': 1.0}"
     )
-    criterion: Literal["harm", "taylor", "l1", "l2", "bn_scale", "activation"] = Field(
+    criterion: Literal["harm", Criterion] = Field(
         default="harm",
         description="what says how much a channel matters; harm: what the outputs change without a group's least channels by l2, at "
         "a few sizes",

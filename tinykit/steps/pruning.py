@@ -156,10 +156,10 @@ class Pruning:
         return cut(found, self._scores(found, limits), costs, targets, limits)
 
     def _scores(self, found: ChannelMap, limits: Limits) -> np.ndarray:
-        from keras import ops
-
         if self.options.criterion == "harm":
             return self._harms(found, limits)
+        from keras import ops
+
         loss = float_loss(self.options, self.context, ends_in_softmax(found.model))
         return scores(found, self.options.criterion, self._batches(), lambda y, output: ops.mean(loss(y, output)))
 
@@ -168,13 +168,8 @@ class Pruning:
 
         probe = OutputProbe(found.model, self.context, rebuilds(self.options, self.context))
         samples = [np.concatenate([x for x, _ in self._batches(_TRIED_ON)])]
-
-        def progress(done: int, total: int) -> None:
-            self.context.stop.check()
-            self.context.progress(done, total)
-
         order = scores(found, "l2", (), lambda y, output: output)
-        return harms(found, order, limits, probe.harm, samples, self.context.seed, progress)
+        return harms(found, order, limits, probe.harm, samples, self.context.seed, self.context.progress)
 
     def _batches(self, most: int | None = None) -> Iterator[Batch]:
         """Samples of the training split, drawn by the step's seed, with their targets; at most so many."""
