@@ -6,7 +6,7 @@ import pytest
 from shrinkable import L, random_network
 
 from tinykit.shrink.channels import channel_map
-from tinykit.shrink.reconstruct import reconstruct
+from tinykit.shrink.reconstruct import _rows, reconstruct
 from tinykit.shrink.surgery import shrink
 
 
@@ -63,6 +63,17 @@ def test_a_channel_that_repeats_another_can_go_for_nothing(padding, strides, dil
     before = error(model, smaller, x)
     assert reconstruct(found, alive, smaller, [x]) == 1
     assert error(model, smaller, x) < 0.05 * before
+
+
+@pytest.mark.parametrize("size", [(3, 3), (2, 5), (1, 1), (4, 2)])
+@pytest.mark.parametrize(("padding", "strides", "dilation"), [("same", 1, 1), ("valid", 2, 1), ("same", (3, 2), 1), ("same", 1, (2, 3))])
+def test_rows_times_the_kernel_are_what_the_layer_gives(size, padding, strides, dilation):
+    layer = L.Conv2D(4, size, padding=padding, strides=strides, dilation_rate=dilation, use_bias=False)
+    x = np.random.default_rng(0).normal(0, 1, (3, 9, 12, 5)).astype(np.float32)
+    given = np.asarray(layer(x))
+    places = np.random.default_rng(1).permutation(given[..., 0].size)[:100]
+    rows = _rows(layer, x, given.shape[1:-1], places)
+    np.testing.assert_allclose(rows @ layer.get_weights()[0].reshape(-1, 4), given.reshape(-1, 4)[places], atol=1e-5)
 
 
 def test_any_network_comes_nearer_and_the_rest_stays():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,34 +78,42 @@ def _pairs(
     import keras
 
     inner = [keras.Model(model.inputs[0], call.arguments.keras_tensors[0]) for model, call in ((whole, node), (smaller, own))]
+    shape = node.outputs[0].shape[1:-1]
     for x in batches:
-        rows = [_rows(node.operation, model(x, training=False)) for model in inner]
-        count = min(len(rows[0]), _ROWS * len(x))
-        places = rng.choice(len(rows[0]), count, replace=False) if count < len(rows[0]) else slice(None)
-        u, v = (values[places].astype(np.float64) for values in rows)
+        total = len(x) * math.prod(shape)
+        count = min(total, _ROWS * len(x))
+        places = rng.choice(total, count, replace=False) if count < total else np.arange(total)
+        u, v = (_rows(node.operation, np.asarray(model(x, training=False)), shape, places) for model in inner)
         yield u, v
 
 
-def _rows(layer: Any, value: Any) -> np.ndarray:
-    """The rows [places, K] of what a layer multiplies its kernel [K, out] with."""
-    import tensorflow as tf
-
-    if hasattr(layer, "kernel_size"):
-        windows = ((1, *sizes, 1) for sizes in (layer.kernel_size, layer.strides, layer.dilation_rate))
-        value = tf.image.extract_patches(value, *windows, padding=layer.padding.upper())
-    return np.asarray(value).reshape(-1, value.shape[-1])
+def _rows(layer: Any, value: np.ndarray, shape: Sequence[int], places: np.ndarray) -> np.ndarray:
+    """The rows [n, K] of what a layer multiplies its kernel [K, out] with at `places` [n], of all places [batch, *shape] of its output."""
+    channels = value.shape[-1]
+    if not hasattr(layer, "kernel_size"):
+        return value.reshape(-1, channels)[places]
+    sizes, strides, dilations = layer.kernel_size, layer.strides, layer.dilation_rate
+    reach = [dilation * (size - 1) + 1 for size, dilation in zip(sizes, dilations)]
+    if layer.padding == "same":
+        needed = [max((out - 1) * stride + n - have, 0) for out, stride, n, have in zip(shape, strides, reach, value.shape[1:-1])]
+        value = np.pad(value, [(0, 0), *((n // 2, n - n // 2) for n in needed), (0, 0)])
+    sample, row, column = np.unravel_index(places, (len(value), *shape))
+    rows, columns = (
+        at[:, None] * stride + dilation * np.arange(size) for at, stride, dilation, size in zip((row, column), strides, dilations, sizes)
+    )
+    return value[sample[:, None, None], rows[:, :, None], columns[:, None, :]].reshape(len(places), -1)
 
 
 Moments = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _moments(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Moments:
-    """Means of u, v, v v^T and v u^T."""
+    """Means of u, v, v v^T and v u^T, float64; of each batch in single precision, which the ridge is far above."""
     sums: list[Any] = [0.0, 0.0, 0.0, 0.0]
     count = 0
     for u, v in pairs:
         for i, value in enumerate((u.sum(0), v.sum(0), v.T @ v, v.T @ u)):
-            sums[i] = sums[i] + value
+            sums[i] = sums[i] + value.astype(np.float64)
         count += len(u)
     u, v, own, cross = (total / count for total in sums)
     return u, v, own, cross
