@@ -17,7 +17,7 @@ def functional(model: Any) -> Any:
     if isinstance(model, keras.Sequential):
         if not model.built or not model.layers:
             raise ModelError(f"model {model.name!r}: a Sequential model without an input shape; begin it with keras.Input(shape)")
-        return keras.Model(model.inputs, model.outputs, name=model.name)
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if not hasattr(model, "_nodes_by_depth") or not hasattr(model, "operations"):
         raise ModelError(
             f"model {getattr(model, 'name', model)!r}: {type(model).__name__} is no functional model; its layers cannot be seen. "

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from tinykit.models.folding import without_norms
 from tinykit.models.graphs import calls
 
 _LEAST = 1e-12
@@ -50,13 +51,20 @@ class Teacher:
     """One float model, or several whose logits are averaged (which multiplies their probabilities).
 
     Args:
-        models: [(model, whether its outputs are probabilities)]; all give the same shape.
+        models: [(model, whether its outputs are probabilities)]; all give the same shape. What they are now is what is taught.
         inner: tensors of the first one that a student is compared with.
     """
 
     def __init__(self, models: Sequence[tuple[keras.Model, bool]], inner: Sequence[Any] = ()) -> None:
-        self._models = list(models)
-        self._inner = keras.Model(models[0][0].inputs[0], [models[0][0].outputs[0], *inner]) if inner else None
+        first, probabilities = models[0]
+        self._inner = keras.Model(first.inputs[0], [first.outputs[0], *inner]) if inner else None
+        self._models = [(first if inner else without_norms(first), probabilities)]
+        self._models += [(without_norms(model), p) for model, p in models[1:]]
+
+    @property
+    def networks(self) -> list[keras.Model]:
+        """What is run for it."""
+        return [model for model, _ in self._models]
 
     def __call__(self, x: Any) -> tuple[Any, list[Any]]:
         """(mean logits, or mean values where no model gives probabilities; the inner tensors) of a batch, as at inference."""
@@ -153,6 +161,11 @@ class Distilled(keras.Model):
         self._probabilities, self._teacher, self._lesson, self._held = probabilities, teacher, lesson, _Held()
         self._mixing = Mixing(lesson.mix) if lesson.mix else None
         self.built = True
+
+    @property
+    def teacher(self) -> Teacher:
+        """Who teaches."""
+        return self._teacher
 
     def train_step(self, data: Any) -> Any:
         """One batch; its samples are mixed first where the lesson says so."""

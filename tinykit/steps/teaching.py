@@ -21,6 +21,8 @@ from tinykit.steps.integers import check_float
 if TYPE_CHECKING:
     import keras
 
+    from tinykit.shrink.distilled import Distilled
+
 MOST_TEACHERS = 16
 
 
@@ -249,15 +251,18 @@ def fit_taught(
     """Trains a float model in place, by its teachers where there are any; see `tinykit.steps.fitting.fit`."""
     from tinykit.steps.norms import fused_norms
 
-    trained = _taught(student, options, context, teachers) if teachers else student
+    trained, networks = student, []
+    if teachers:
+        trained = _taught(student, options, context, teachers)
+        networks = trained.teacher.networks
     compile_float(trained, options, context, ends_in_softmax(student))
-    with fused_norms(teacher for teacher, _ in teachers):
+    with fused_norms(networks):
         return fit(trained, options, context, callbacks)
 
 
 def _taught(
     student: keras.Model, options: TaughtFloatOptions, context: StepContext, teachers: Sequence[tuple[keras.Model, bool]]
-) -> keras.Model:
+) -> Distilled:
     """What is trained in the student's place; its weights are the student's, and those of hints."""
     from tinykit.shrink.distilled import Distilled, Lesson, Teacher
 
