@@ -13,6 +13,11 @@ from tinykit.errors import ConfigError, DataError, TinykitError, collected
 
 __all__ = ["AUGMENTATIONS", "batches", "check_samples", "parse_augmentations"]
 
+_AT_ONCE = 2
+"""Batches that are prepared at a time; one takes a small part of a training step."""
+_AHEAD = 4
+"""Batches that lie ready."""
+
 
 def check_samples(dataset: Dataset, chain: Chain, augment: Sequence[Any], rebuilt: bool = False) -> None:
     """Whether the samples can be preprocessed, changed and told apart: what a training would otherwise find out late, or not at all.
@@ -109,11 +114,14 @@ def batches(
     counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
     epochs = tf.data.Dataset.from_tensors(0).map(lambda _: counter.assign_add(1))
     result = epochs.flat_map(one_epoch)
-    result = result.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    result = result.map(prepare, num_parallel_calls=_AT_ONCE, deterministic=True)
     result = result.apply(tf.data.experimental.assert_cardinality(steps))
     if repeat:
         result = result.repeat()
-    return result.prefetch(tf.data.AUTOTUNE)
+    # Its tuner sleeps twice as long each time, up to a minute, and who is done with an iterator waits until it wakes.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return result.prefetch(_AHEAD).with_options(options)
 
 
 def _halves(seed: int) -> tuple[int, int]:
