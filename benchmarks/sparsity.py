@@ -39,7 +39,7 @@ class Sparse(Task):
 
 
 def _sparse(name: str, within: float, zeros: float, stored: float | None, *options: str) -> Sparse:
-    sets = ("epochs=20", "distill=0.9", *options)
+    sets = ("rise_epochs=8", "epochs=30", "learning_rate=0.003", "distill=1.0", "mix=0.5", "keep=last", "scope=network", *options)
     return Sparse(
         name, ("recipe=sparse_quantize", *(f"steps.sparsify.{option}" for option in sets)), "sparsify", within, zeros, None, stored
     )
