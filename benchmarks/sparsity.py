@@ -81,9 +81,9 @@ def codings(file: Path) -> dict[str, float]:
     from tinykit.engine.storage import StorageWish
     from tinykit.graph.reader import read_tflite
 
-    found = {}
+    graph, found = read_tflite(file), {}
     for coding in CODINGS:
-        engine = build_engine(read_tflite(file), "net", Preference(storage=StorageWish(coding, ANY)))
+        engine = build_engine(graph, "net", Preference(storage=StorageWish(coding, ANY)))
         layers = [call.storage for call in engine.calls if call.storage is not None]
         found[coding] = sum(layer.bytes for layer in layers) / sum(layer.dense_bytes for layer in layers)
     return found
