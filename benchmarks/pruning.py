@@ -20,9 +20,9 @@ WITHIN = 1.1
 AIM = 1.09
 """What is asked for: instructions are counted before training, whose weights change some kernels a little."""
 
-LONG = ("learning_rate=0.003", "distill=1.0", "mix=0.5", "keep=last")
-"""For trainings of many epochs: the teacher alone, on sums of two images. It knows the images of val, which therefore cannot tell epochs
-apart: the last one is kept, whose learning rate is the least."""
+LONG = ("learning_rate=0.003", "distill=1.0", "mix=0.5", "repeat_after=16", "keep=last")
+"""For trainings of many epochs: the teacher alone, on sums of two images, which come again after 16 epochs. It knows the images of val,
+which therefore cannot tell epochs apart: the last one is kept, whose learning rate is the least."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def _pruned(name: str, share: float, within: float, epochs: int) -> Pruned:
 TASKS = Tasks(
     (
         Pruned(START.name, START.settings),
-        _pruned("prune_50", 0.5, 1.5, 90),
-        _pruned("prune_33", 0.3333, 4.0, 90),
+        _pruned("prune_50", 0.5, 1.5, 110),
+        _pruned("prune_33", 0.3333, 4.0, 80),
     )
 )
 

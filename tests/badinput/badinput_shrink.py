@@ -90,6 +90,18 @@ order("[train, {decompose: {ranks: 0}}]", "ranks", "'budget', 'harm', 'energy' o
 order("[train, {decompose: {ranks: energy, energy: 1}}]", "energy", "less than 1", name="decompose and keep all of the energy")
 order("[{distill: {teacher: [t.keras], distill: 1.5}}]", "distill", "less than or equal to 1", name="distill by more than everything")
 order("[{distill: {teacher: [t.keras], temperature: 0}}]", "temperature", "greater than 0", name="distill without a temperature")
+order(
+    "[{distill: {teacher: [t.keras], transfer: hint, repeat_after: 4}}]",
+    "repeat_after",
+    "leave out transfer or repeat_after",
+    name="remembered answers of inner tensors",
+)
+order(
+    "[{distill: {teacher: [t.keras], repeat_after: 0}}]",
+    "repeat_after",
+    "greater than or equal to 1",
+    name="answers remembered for no epoch",
+)
 
 order("[{quantize: {bits: optimum, harm_limit: 1.0}}]", "harm_limit", "leave harm_limit out", name="a limit of harm for the optimum")
 order(

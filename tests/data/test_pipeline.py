@@ -57,6 +57,20 @@ def test_one_seed_gives_one_sequence():
     np.testing.assert_array_equal(resumed[1], first[2][1])
 
 
+def test_batches_come_again_after_a_cycle():
+    def epochs(count, **options):
+        data = batches(images(), CHAIN, batch_size=4, shuffle_seed=7, augment=AUGMENT, **options)
+        return [collect(data) for _ in range(count)]
+
+    plain, cycled = epochs(3), epochs(7, cycle=3)
+    for number, (x, y) in enumerate(cycled):
+        np.testing.assert_array_equal(x, plain[number % 3][0])
+        np.testing.assert_array_equal(y, plain[number % 3][1])
+    np.testing.assert_array_equal(epochs(1, cycle=3, first_epoch=5)[0][0], plain[2][0])
+    with pytest.raises(ConfigError, match="cycle: expected 1 or more, received 0"):
+        epochs(1, cycle=0)
+
+
 def test_without_a_seed_the_order_stays_but_augmentation_changes():
     data = batches(images(), CHAIN, batch_size=23, augment=AUGMENT)
     (x1, y1), (x2, y2) = collect(data), collect(data)

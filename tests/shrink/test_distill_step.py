@@ -8,15 +8,19 @@ import keras
 import numpy as np
 import pydantic
 import pytest
+import tensorflow as tf
 from taught_runs import L, context, network, same, weights
 
 from tinykit.config.loading import StepSpec
 from tinykit.errors import ModelError, Terminated
 from tinykit.recipe.step import CHECKPOINT
+from tinykit.shrink.answers import Answers
 from tinykit.shrink.distilled import Distilled, Lesson, Teacher, stage_ends
+from tinykit.steps import teaching
 from tinykit.steps.distill import Distill, DistillOptions
 from tinykit.steps.prune import Prune, PruneOptions
 from tinykit.steps.quantize import Quantize, QuantizeOptions
+from tinykit.steps.teaching import fit_taught
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +166,96 @@ def test_an_interrupted_training_goes_on_to_the_same_weights_with_a_teacher_of_i
     assert same(whole, weights(again))
 
 
+class Counting(keras.layers.Layer):
+    """Counts the batches that it looks at."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.batches.assign_add(1)
+        return x
+
+
+def counting_teacher():
+    counter = Counting()
+    inputs = L.Input((7, 5, 1))
+    return keras.Model(inputs, network(24, 16, seed=1)(counter(inputs))), counter
+
+
+def taught(folder, teacher, student_seed=2, stop_at=None, **chosen):
+    """(weights, lines, batches of an epoch) of a training; `stop_at`: the epoch after which it is interrupted."""
+    made, lines = context(folder, "data.augment=[flip_lr]")
+    state = Path(folder, CHECKPOINT, "state.json")
+
+    def stops(done, total, **values):
+        if stop_at is not None and state.exists() and json.loads(state.read_text())["epoch"] >= stop_at:
+            made.stop.ask()
+
+    made.show_progress = stops
+    student = network(8, 8, seed=student_seed)
+    keras.utils.set_random_seed(9)
+    fit_taught(student, options(learning_rate=0.01, **chosen), placed(made, "distill"), [(teacher, True)])
+    return student.get_weights(), lines
+
+
+def test_known_answers_are_not_asked_for_again(monkeypatch):
+    teacher, counter = counting_teacher()
+    chosen = {"epochs": 5, "mix": 0.5, "keep": "last", "batch_size": 10}  # 5 batches an epoch, the last of 4 samples
+    remembering, _ = taught("remembering", teacher, repeat_after=2, **chosen)
+    asked = int(counter.batches)
+    assert asked == 2 * 5
+    with monkeypatch.context() as patched:
+        patched.setattr(teaching, "_answers", lambda *arguments: None)
+        asking, _ = taught("asking", teacher, repeat_after=2, **chosen)
+    assert int(counter.batches) - asked == 5 * 5
+    assert all(np.array_equal(a, b) for a, b in zip(remembering, asking)), "the same samples and answers"
+    fresh, _ = taught("fresh", teacher, **chosen)
+    assert not all(np.array_equal(a, b) for a, b in zip(remembering, fresh)), "without it every epoch is new"
+
+
+def test_an_interrupted_training_asks_again_and_goes_on_to_the_same_weights():
+    teacher, counter = counting_teacher()
+    chosen = {"epochs": 5, "mix": 0.5, "keep": "last", "batch_size": 10, "repeat_after": 2}
+    whole, _ = taught("whole", teacher, **chosen)
+    with pytest.raises(Terminated):
+        taught("part", teacher, stop_at=3, **chosen)
+    before = int(counter.batches)
+    part, lines = taught("part", teacher, student_seed=6, **chosen)
+    assert "goes on after epoch 3/5" in lines
+    assert int(counter.batches) - before == 2 * 5
+    assert all(np.array_equal(a, b) for a, b in zip(whole, part))
+
+
+def test_answers_by_number_of_the_batch():
+    answers, asked = Answers(3, 4, (2,)), []
+
+    @tf.function
+    def look(number, x):
+        return answers(number, x, lambda x: tf.py_function(lambda v: (asked.append(len(v)), v[:, :2] * 2)[1], [x], tf.float32))
+
+    sizes = (4, 4, 3)
+    made = [np.random.default_rng(i).normal(size=(size, 5)).astype(np.float32) for i, size in enumerate(sizes)]
+    for number in range(9):
+        found = look(tf.constant(number), made[number % 3])
+        np.testing.assert_array_equal(found, made[number % 3][:, :2] * 2)
+    assert asked == list(sizes)
+
+
+def test_answers_that_do_not_fit_are_refused(monkeypatch):
+    network().save("teacher.keras")
+    Distill().check_task(network(), options(epochs=20, repeat_after=10), placed(context("s")[0], "distill"))
+    for most, told in (
+        (2 * 4 * 11 * 3 * 4, "lower repeat_after to 2, or leave repeat_after out"),
+        (100, "the most: leave repeat_after out"),
+    ):
+        monkeypatch.setattr("tinykit.shrink.answers.MOST_BYTES", most)
+        assert told in refused(epochs=20, repeat_after=10)
+        assert told in refused(Prune, steps=("train", "prune"), chosen=PruneOptions(macs=0.5, epochs=20, repeat_after=10))
+        Distill().check_task(network(), options(epochs=10, repeat_after=10), placed(context("s")[0], "distill"))
+
+
 def refused(step=Distill, model=None, steps=("distill",), chosen=None, **values):
     made, _ = context("s")
     with pytest.raises(ModelError) as caught:
@@ -236,6 +330,14 @@ def test_quantize_follows_another_teacher():
 
 
 def test_options_that_are_refused():
-    for values in ({"teacher": [{"name": "cnn", "epochs": 0}]}, {"teacher": [{"nam": "cnn"}]}, {"teacher": [3]}, {"temperature": 0.0}):
+    for values in (
+        {"teacher": [{"name": "cnn", "epochs": 0}]},
+        {"teacher": [{"nam": "cnn"}]},
+        {"teacher": [3]},
+        {"temperature": 0.0},
+        {"repeat_after": 0},
+    ):
         with pytest.raises(pydantic.ValidationError):
             options(**values)
+    with pytest.raises(pydantic.ValidationError, match="leave out transfer or repeat_after"):
+        options(transfer="hint", repeat_after=2)

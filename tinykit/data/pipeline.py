@@ -56,6 +56,7 @@ def batches(
     drop_remainder: bool = False,
     repeat: bool = False,
     first_epoch: int = 0,
+    cycle: int | None = None,
 ) -> Any:
     """A tf.data.Dataset of (float32 [batch, ...], int64 [batch]) pairs.
 
@@ -72,15 +73,18 @@ def batches(
         drop_remainder: leave out an incomplete last batch.
         repeat: never end.
         first_epoch: number of the first epoch.
+        cycle: after so many epochs, at least 1, the same batches come again; None: never.
 
     Raises:
-        ConfigError: wrong augmentations or batch size.
+        ConfigError: wrong augmentations, batch size or cycle.
         DataError: chain or augmentations do not apply to these samples, or there are too few.
     """
     import tensorflow as tf
 
     if batch_size < 1:
         raise ConfigError(f"batch_size: expected 1 or more, received {batch_size}")
+    if cycle is not None and cycle < 1:
+        raise ConfigError(f"cycle: expected 1 or more, received {cycle}")
     changes = parse_augmentations(augment)
     shape = tuple(split.x.shape[1:])
     for change in changes:
@@ -113,6 +117,8 @@ def batches(
 
     counter = tf.Variable(first_epoch - 1, dtype=tf.int64, trainable=False)
     epochs = tf.data.Dataset.from_tensors(0).map(lambda _: counter.assign_add(1))
+    if cycle is not None:
+        epochs = epochs.map(lambda epoch: epoch % cycle)
     result = epochs.flat_map(one_epoch)
     result = result.map(prepare, num_parallel_calls=_AT_ONCE, deterministic=True)
     result = result.apply(tf.data.experimental.assert_cardinality(steps))

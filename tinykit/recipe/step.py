@@ -105,6 +105,7 @@ class StepContext:
         seed: int | None = None,
         first_epoch: int = 0,
         repeat: bool = False,
+        cycle: int | None = None,
     ) -> "tf.data.Dataset":
         """Batches (x float32 [B, ...], y int64 [B]) of a split, preprocessed.
 
@@ -116,6 +117,7 @@ class StepContext:
             seed: of the order and the augmentation; default: the step's.
             first_epoch: number of the first pass, so that a resumed training goes on with the order it would have had.
             repeat: never end.
+            cycle: after so many passes the same batches come again; default: never.
         """
         make = self.make_batches or _data_batches
         return make(
@@ -126,6 +128,7 @@ class StepContext:
             augment=self.config.config.data.augment if augment else (),
             first_epoch=first_epoch,
             repeat=repeat,
+            cycle=cycle,
         )
 
     def before(self) -> tuple[str, ...]:

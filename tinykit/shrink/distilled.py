@@ -8,13 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 from keras import ops
 
 from tinykit.models.folding import without_norms
 from tinykit.models.graphs import calls
+
+if TYPE_CHECKING:
+    from tinykit.shrink.answers import Answers
 
 _LEAST = 1e-12
 
@@ -125,6 +128,7 @@ class _Held:
 
     inner: list[Any]
     mixed: tuple[Any, Any] | None = None
+    answers: Answers | None = None
 
 
 class Distilled(keras.Model):
@@ -138,6 +142,7 @@ class Distilled(keras.Model):
         teacher: on the same inputs.
         lesson: what is compared.
         inner: pairs (tensor of the student, channels of the teacher's), in the order of the teacher's inner tensors.
+        answers: where the teacher's logits are remembered; without inner tensors.
     """
 
     def __init__(
@@ -147,6 +152,7 @@ class Distilled(keras.Model):
         teacher: Teacher,
         lesson: Lesson,
         inner: Sequence[tuple[Any, int]] = (),
+        answers: Answers | None = None,
     ) -> None:
         super().__init__(name=f"{student.name}_taught")
         self.network = keras.Model(student.inputs[0], [student.outputs[0], *(tensor for tensor, _ in inner)])
@@ -159,6 +165,7 @@ class Distilled(keras.Model):
         for layer, (tensor, _) in zip(self.hints, inner):
             layer.build(tensor.shape)
         self._probabilities, self._teacher, self._lesson, self._held = probabilities, teacher, lesson, _Held()
+        self._held.answers = answers
         self._mixing = Mixing(lesson.mix) if lesson.mix else None
         self.built = True
 
@@ -192,11 +199,16 @@ class Distilled(keras.Model):
             hard = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         if not training:
             return hard
-        logits, inner = self._teacher(x)
+        logits, inner = self._taught(x)
         loss = (1 - lesson.share) * hard + lesson.share * self._soft(ops.stop_gradient(logits), y_pred)
         for i, (own, theirs) in enumerate(zip(self._held.inner, inner)):
             loss = loss + lesson.transfer_weight * self._difference(i, own, ops.stop_gradient(theirs)) / len(inner)
         return loss
+
+    def _taught(self, x: Any) -> tuple[Any, list[Any]]:
+        if self._held.answers is None:
+            return self._teacher(x)
+        return self._held.answers(self.optimizer.iterations, x, self._teacher.logits), []
 
     def _soft(self, logits: Any, outputs: Any) -> Any:
         if self._lesson.regression:

@@ -190,11 +190,14 @@ def uncompiled(model: "keras.Model") -> "keras.Model":
     return clean
 
 
-def fit(model: "keras.Model", options: FitOptions, context: StepContext, callbacks: Sequence[Any] = ()) -> dict[str, Any]:
+def fit(
+    model: "keras.Model", options: FitOptions, context: StepContext, callbacks: Sequence[Any] = (), cycle: int | None = None
+) -> dict[str, Any]:
     """Trains a compiled model, from where an interrupted run of the same step stopped.
 
     Args:
         callbacks: more Keras callbacks; they go by the epoch's number, as a resumed training does not begin with the first.
+        cycle: epochs after which the same batches come again, and what is drawn within the model; None: never.
 
     Bit for bit the same in two runs with one seed on one machine, also when interrupted and resumed.
 
@@ -209,7 +212,7 @@ def fit(model: "keras.Model", options: FitOptions, context: StepContext, callbac
     checkpoint = Checkpoint(context.folder / CHECKPOINT)
     if checkpoint.resume(model):
         context.log(f"goes on after epoch {checkpoint.epoch}/{options.epochs}")
-    _run_epochs(model, options, context, checkpoint, callbacks)
+    _run_epochs(model, options, context, checkpoint, callbacks, cycle)
     if options.keep == "best":
         checkpoint.load_best(model)
     kept = checkpoint.best_epoch if options.keep == "best" and checkpoint.best_epoch is not None else checkpoint.epoch - 1
@@ -217,7 +220,14 @@ def fit(model: "keras.Model", options: FitOptions, context: StepContext, callbac
     return {"epochs": checkpoint.epoch, "kept_epoch": kept + 1, "last_epoch": checkpoint.values}
 
 
-def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext, checkpoint: Checkpoint, callbacks: Sequence[Any]) -> None:
+def _run_epochs(
+    model: "keras.Model",
+    options: FitOptions,
+    context: StepContext,
+    checkpoint: Checkpoint,
+    callbacks: Sequence[Any],
+    cycle: int | None,
+) -> None:
     """Trains from the checkpoint's epoch on."""
     from tinykit.steps.norms import fused_norms
 
@@ -225,7 +235,9 @@ def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext,
         return
     # repeat and explicit steps: without them Keras 3.15 makes two iterators an epoch, and the order of a resumed run would differ.
     batch_size = options.batch_size or context.config.config.data.batch_size
-    train = context.batches("train", shuffle=True, augment=True, first_epoch=checkpoint.epoch, batch_size=batch_size, repeat=True)
+    train = context.batches(
+        "train", shuffle=True, augment=True, first_epoch=checkpoint.epoch, batch_size=batch_size, repeat=True, cycle=cycle
+    )
     val = context.batches("val", batch_size=batch_size) if len(context.dataset.val) else None
     if rebuilds(options, context):
         train = train.map(lambda x, y: (x, x))
@@ -241,7 +253,7 @@ def _run_epochs(model: "keras.Model", options: FitOptions, context: StepContext,
             epochs=options.epochs,
             verbose=0,
             shuffle=False,
-            callbacks=[*context.callbacks(), *callbacks, _epoch_callback(options, context, checkpoint, loop)],
+            callbacks=[*context.callbacks(), *callbacks, _epoch_callback(options, context, checkpoint, loop, cycle)],
         )
 
 
@@ -276,7 +288,7 @@ def _judged(values: dict[str, float]) -> list[float]:
     return [*accuracy, -values[f"{prefix}loss"]]
 
 
-def _epoch_callback(options: FitOptions, context: StepContext, checkpoint: Checkpoint, loop: "Loop") -> Any:
+def _epoch_callback(options: FitOptions, context: StepContext, checkpoint: Checkpoint, loop: "Loop", cycle: int | None) -> Any:
     """A Keras callback: tells the loop the epoch; after each epoch a line, metrics, checkpoint and early stop."""
     import keras
 
@@ -286,7 +298,7 @@ def _epoch_callback(options: FitOptions, context: StepContext, checkpoint: Check
         def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
             """Starts the loop and dropout from it."""
             loop.begin(epoch)
-            reseed(self.model, context.seed, epoch)
+            reseed(self.model, context.seed, epoch % cycle if cycle else epoch)
 
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
             """Reports, stores, and stops early if wished."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinykit.errors import ConfigError, ModelError, TinykitError, collected
 from tinykit.recipe.registry import step_class
@@ -21,6 +22,7 @@ from tinykit.steps.integers import check_float
 if TYPE_CHECKING:
     import keras
 
+    from tinykit.shrink.answers import Answers
     from tinykit.shrink.distilled import Distilled
 
 MOST_TEACHERS = 16
@@ -65,6 +67,19 @@ class TaughtOptions(TeacherOptions):
         le=0.5,
         description="most share of another sample in each one while a teacher teaches; 0.5 for long trainings on few samples",
     )
+    repeat_after: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="epochs after which the same changed samples come again, and the teacher's answers to them are known: 16 in trainings "
+        "of many epochs; null: every epoch has samples of its own, and the teacher looks at them all",
+    )
+
+    @model_validator(mode="after")
+    def _answers_alone(self) -> TaughtOptions:
+        if self.repeat_after is not None and self.transfer is not None:
+            raise ValueError("repeat_after remembers the teacher's logits and no inner tensors: leave out transfer or repeat_after")
+        return self
 
     @property
     def taught(self) -> bool:
@@ -80,7 +95,8 @@ def check_teachers(model: keras.Model, options: TeacherOptions, context: StepCon
     """What can be told before anything is trained.
 
     Raises:
-        ModelError: a teacher that cannot be read, gives something else than the model, or takes other inputs; every problem at once.
+        ModelError: a teacher that cannot be read, gives something else than the model, or takes other inputs; answers that would take
+            too much memory; every problem at once.
     """
     problems: list[str] = []
     for number, entry in enumerate(options.teacher, 1):
@@ -93,6 +109,9 @@ def check_teachers(model: keras.Model, options: TeacherOptions, context: StepCon
                 )
             if number == 1 and getattr(options, "transfer", None):
                 _pairs(model, teacher, context)
+    if isinstance(options, TaughtFloatOptions):
+        with collected(TinykitError, problems):
+            _remembered(model, options, context)
     if problems:
         raise ModelError(problems)
 
@@ -257,7 +276,7 @@ def fit_taught(
         networks = trained.teacher.networks
     compile_float(trained, options, context, ends_in_softmax(student))
     with fused_norms(networks):
-        return fit(trained, options, context, callbacks)
+        return fit(trained, options, context, callbacks, options.repeat_after if teachers else None)
 
 
 def _taught(
@@ -270,7 +289,35 @@ def _taught(
     lesson = Lesson(options.distill, options.temperature, options.transfer, options.transfer_weight, regression, options.mix)
     pairs = _pairs(student, teachers[0][0], context) if options.transfer else []
     teacher = Teacher(teachers, [theirs for _, theirs in pairs])
-    return Distilled(student, ends_in_softmax(student), teacher, lesson, [(own, int(theirs.shape[-1])) for own, theirs in pairs])
+    inner = [(own, int(theirs.shape[-1])) for own, theirs in pairs]
+    return Distilled(student, ends_in_softmax(student), teacher, lesson, inner, _answers(student, options, context))
+
+
+def _answers(student: keras.Model, options: TaughtFloatOptions, context: StepContext) -> Answers | None:
+    """Where logits are remembered, if any come again."""
+    from tinykit.shrink.answers import Answers
+
+    remembered = _remembered(student, options, context)
+    return Answers(*remembered) if remembered and not context.quicktest else None
+
+
+def _remembered(student: keras.Model, options: TaughtFloatOptions, context: StepContext) -> tuple[int, int, tuple[int, ...]] | None:
+    """(batches, their size, shape of an answer) that are remembered; None: nothing is. Raises ModelError where that is too much."""
+    from tinykit.shrink.answers import MOST_BYTES, answer_bytes
+
+    if options.repeat_after is None or options.repeat_after >= options.epochs:
+        return None
+    size = options.batch_size or context.config.config.data.batch_size
+    batches = math.ceil(len(context.dataset.train) / size)
+    found = options.repeat_after * batches, size, tuple(student.output_shape[1:])
+    taken = answer_bytes(*found)
+    if taken > MOST_BYTES:
+        most = options.repeat_after * MOST_BYTES // taken
+        raise ModelError(
+            f"step {context.label}: the teacher's answers of {options.repeat_after} epochs would take {taken / 2**20:,.0f} MiB, "
+            f"{MOST_BYTES / 2**20:,.0f} MiB are the most: {f'lower repeat_after to {most}, or ' if most else ''}leave repeat_after out"
+        )
+    return found
 
 
 def _pairs(student: keras.Model, teacher: keras.Model, context: StepContext) -> list[tuple[Any, Any]]:
