@@ -8,6 +8,7 @@ import numpy as np
 
 from tinykit.errors import ModelError
 from tinykit.models.graphs import calls, functional
+from tinykit.models.norms import gain_and_shift, is_plain_norm
 
 if TYPE_CHECKING:
     import keras
@@ -58,17 +59,11 @@ def _hosts(model: Any) -> dict[str, str]:
     for node in nodes:
         norm, tensor = node.operation, node.arguments.keras_tensors[0]
         host = made.get(id(tensor))
-        if host is None or not (_is_norm(norm) and _is_linear(host)):
+        if host is None or not (is_plain_norm(norm) and _is_linear(host)):
             continue
         if names.count(norm.name) == names.count(host.name) == read.count(id(tensor)) == 1:
             found[host.name] = norm.name
     return found
-
-
-def _is_norm(layer: Any) -> bool:
-    if type(layer).__name__ != "BatchNormalization":
-        return False
-    return layer.axis in (-1, layer.input_spec.ndim - 1) and not layer.renorm
 
 
 def _is_linear(layer: Any) -> bool:
@@ -78,11 +73,9 @@ def _is_linear(layer: Any) -> bool:
 
 def _folded(host: Any, norm: Any) -> list[np.ndarray]:
     """The host's weights with the norm in them: kernels, of which the last is scaled, and a bias."""
-    mean, variance = (np.asarray(value, np.float64) for value in (norm.moving_mean, norm.moving_variance))
-    scale = (np.asarray(norm.gamma, np.float64) if norm.scale else 1.0) / np.sqrt(variance + norm.epsilon)
-    shift = np.asarray(norm.beta, np.float64) if norm.center else 0.0
+    gain, shift = gain_and_shift(norm)
     kernels = host.get_weights()
     bias = kernels.pop() if host.use_bias else 0.0
     last = kernels.pop()
-    over = scale.reshape(last.shape[-2:]) if type(host).__name__.startswith("Depthwise") else scale
-    return [*kernels, (last * over).astype(np.float32), ((bias - mean) * scale + shift).astype(np.float32)]
+    over = gain.reshape(last.shape[-2:]) if type(host).__name__.startswith("Depthwise") else gain
+    return [*kernels, (last * over).astype(np.float32), (bias * gain + shift).astype(np.float32)]

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tinykit.models.norms import is_plain_norm
+
 Normed = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
@@ -64,11 +66,10 @@ def fused_norms(models: Iterable[keras.Model]) -> Iterator[None]:
 
 
 def _suits(layer: Any) -> bool:
-    if type(layer) is not keras.layers.BatchNormalization or not layer.built or "call" in vars(layer):
+    if not is_plain_norm(layer) or "call" in vars(layer):
         return False
-    axes = layer.input_spec.ndim
-    known = layer.compute_dtype == "float32" and layer.variable_dtype == "float32" and not (layer.renorm or layer.synchronized)
-    return bool(known and 2 <= axes <= 4 and layer.axis in (-1, axes - 1))
+    known = layer.compute_dtype == "float32" and layer.variable_dtype == "float32" and not layer.synchronized
+    return bool(known and 2 <= layer.input_spec.ndim <= 4)
 
 
 def _call(layer: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
