@@ -40,7 +40,7 @@ def _pruned(name: str, share: float, within: float, epochs: int) -> Pruned:
 TASKS = Tasks(
     (
         Pruned(START.name, START.settings),
-        _pruned("prune_50", 0.5, 1.5, 110),
+        _pruned("prune_50", 0.5, 1.5, 98),
         _pruned("prune_33", 0.3333, 4.0, 80),
     )
 )

@@ -48,9 +48,12 @@ class Answers:
 
         def learned() -> Any:
             answers = tf.stop_gradient(ask(x))
-            self._values[place, :size].assign(answers)
-            self._known[place].assign(True)
+            missing = [[0, tf.shape(self._values)[1] - size], *([0, 0] for _ in self._values.shape[2:])]
+            self._values.scatter_update(tf.IndexedSlices(tf.pad(answers, missing)[None], place[None]))
+            self._known.scatter_update(tf.IndexedSlices([True], place[None]))
             return answers
 
-        answers = tf.cond(self._known[place], lambda: self._values[place, :size], learned)
+        # Read by `sparse_read`: indexing would copy the whole variable each time.
+        known = self._known.sparse_read(place)
+        answers = tf.cond(known, lambda: self._values.sparse_read(place)[:size], learned)
         return tf.stop_gradient(answers)
