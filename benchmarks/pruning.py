@@ -23,6 +23,8 @@ AIM = 1.09
 LONG = ("learning_rate=0.003", "distill=1.0", "mix=0.5", "repeat_after=16", "keep=last")
 """For trainings of many epochs: the teacher alone, on sums of two images, which come again after 16 epochs. It knows the images of val,
 which therefore cannot tell epochs apart: the last one is kept, whose learning rate is the least."""
+LABELS = ("epochs=12", "learning_rate=0.001", "distill=0.25", "temperature=2.0", "keep=last")
+"""For what comes after: mostly the labels, on single images, which the network has not learned by heart."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,16 @@ class Pruned(Task):
 
 
 def _pruned(name: str, share: float, within: float, epochs: int) -> Pruned:
-    options = (f"macs={share}", f"instructions={share * AIM:.4f}", f"epochs={epochs}", "rounds=2", *LONG)
-    return Pruned(name, ("recipe=prune_quantize", *(f"steps.prune.{option}" for option in options)), "prune", within, share)
+    cut = (f"macs={share}", f"instructions={share * AIM:.4f}", f"epochs={epochs}", "rounds=2", *LONG)
+    sets = (*(f"steps.prune.{option}" for option in cut), *(f"steps.distill.{option}" for option in LABELS))
+    return Pruned(name, ("recipe=[train, prune, distill, quantize]", *sets), "distill", within, share)
 
 
 TASKS = Tasks(
     (
         Pruned(START.name, START.settings),
-        _pruned("prune_50", 0.5, 1.5, 98),
-        _pruned("prune_33", 0.3333, 4.0, 80),
+        _pruned("prune_50", 0.5, 1.5, 75),
+        _pruned("prune_33", 0.3333, 4.0, 60),
     )
 )
 
