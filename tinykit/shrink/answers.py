@@ -48,7 +48,7 @@ class Answers:
 
         def learned() -> Any:
             answers = tf.stop_gradient(ask(x))
-            missing = [[0, tf.shape(self._values)[1] - size], *([0, 0] for _ in self._values.shape[2:])]
+            missing = [[0, self._values.shape[1] - size], *([0, 0] for _ in self._values.shape[2:])]
             self._values.scatter_update(tf.IndexedSlices(tf.pad(answers, missing)[None], place[None]))
             self._known.scatter_update(tf.IndexedSlices([True], place[None]))
             return answers
