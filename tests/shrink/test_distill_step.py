@@ -185,7 +185,7 @@ def counting_teacher():
 
 
 def taught(folder, teacher, student_seed=2, stop_at=None, **chosen):
-    """(weights, lines, batches of an epoch) of a training; `stop_at`: the epoch after which it is interrupted."""
+    """(weights, lines) of a training; `stop_at`: the epoch after which it is interrupted."""
     made, lines = context(folder, "data.augment=[flip_lr]")
     state = Path(folder, CHECKPOINT, "state.json")
 

@@ -190,6 +190,12 @@ def uncompiled(model: "keras.Model") -> "keras.Model":
     return clean
 
 
+def batches_of(options: FitOptions, context: StepContext) -> tuple[int, int]:
+    """(samples in a batch, batches in an epoch) of a training; the last batch may have fewer."""
+    size = options.batch_size or context.config.config.data.batch_size
+    return size, math.ceil(len(context.dataset.train) / size)
+
+
 def fit(
     model: "keras.Model", options: FitOptions, context: StepContext, callbacks: Sequence[Any] = (), cycle: int | None = None
 ) -> dict[str, Any]:
@@ -234,7 +240,7 @@ def _run_epochs(
     if _finished(options, checkpoint):
         return
     # repeat and explicit steps: without them Keras 3.15 makes two iterators an epoch, and the order of a resumed run would differ.
-    batch_size = options.batch_size or context.config.config.data.batch_size
+    batch_size, steps = batches_of(options, context)
     train = context.batches(
         "train", shuffle=True, augment=True, first_epoch=checkpoint.epoch, batch_size=batch_size, repeat=True, cycle=cycle
     )
@@ -242,7 +248,6 @@ def _run_epochs(
     if rebuilds(options, context):
         train = train.map(lambda x, y: (x, x))
         val = val.map(lambda x, y: (x, x)) if val is not None else None
-    steps = math.ceil(len(context.dataset.train) / batch_size)
     _make_variables(model, options, context)
     with fused_norms([model]), _loop(model, options, context, steps, callbacks) as loop:
         model.fit(

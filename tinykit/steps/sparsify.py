@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from tinykit.config.catalogue import nearest
 from tinykit.errors import ConfigError, ModelError
 from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
-from tinykit.steps.fitting import uncompiled
+from tinykit.steps.fitting import batches_of, uncompiled
 from tinykit.steps.lasting import check_lasting
 from tinykit.steps.paying import Trial, tried
 from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, teacher_models
@@ -271,8 +270,7 @@ class _Training:
     def _rise(self) -> Sparsifier:
         from tinykit.shrink.sparse import Sparsifier, schedule
 
-        batch = self.options.batch_size or self.context.config.config.data.batch_size
-        steps = math.ceil(len(self.context.dataset.train) / batch)
+        steps = batches_of(self.options, self.context)[1]
         every = max(1, steps // _UPDATES)
         sparsifier = Sparsifier(self.plan, self.options.rise_epochs * steps // every)
         self._fit("rise", self.options.rise_epochs, schedule(sparsifier, every, steps, self.held.read, self.context.log))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tinykit.errors import ConfigError, ModelError, TinykitError, collected
 from tinykit.recipe.registry import step_class
 from tinykit.recipe.step import CHECKPOINT, StepContext
-from tinykit.steps.fitting import check_task, fit, rebuilds
+from tinykit.steps.fitting import batches_of, check_task, fit, rebuilds
 from tinykit.steps.floats import FloatOptions, compile_float, ends_in_softmax
 from tinykit.steps.integers import check_float
 
@@ -307,8 +306,7 @@ def _remembered(student: keras.Model, options: TaughtFloatOptions, context: Step
 
     if options.repeat_after is None or options.repeat_after >= options.epochs:
         return None
-    size = options.batch_size or context.config.config.data.batch_size
-    batches = math.ceil(len(context.dataset.train) / size)
+    size, batches = batches_of(options, context)
     found = options.repeat_after * batches, size, tuple(student.output_shape[1:])
     taken = answer_bytes(*found)
     if taken > MOST_BYTES:
