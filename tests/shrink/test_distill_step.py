@@ -20,6 +20,7 @@ from tinykit.steps import teaching
 from tinykit.steps.distill import Distill, DistillOptions
 from tinykit.steps.prune import Prune, PruneOptions
 from tinykit.steps.quantize import Quantize, QuantizeOptions
+from tinykit.steps.sparsify import Sparsify, SparsifyOptions
 from tinykit.steps.teaching import fit_taught
 
 
@@ -254,6 +255,11 @@ def test_answers_that_do_not_fit_are_refused(monkeypatch):
         assert told in refused(epochs=20, repeat_after=10)
         assert told in refused(Prune, steps=("train", "prune"), chosen=PruneOptions(macs=0.5, epochs=20, repeat_after=10))
         Distill().check_task(network(), options(epochs=10, repeat_after=10), placed(context("s")[0], "distill"))
+        between = PruneOptions(macs=0.5, epochs=1, rounds=2, round_epochs=20, repeat_after=10)
+        assert told in refused(Prune, steps=("train", "prune"), chosen=between), "trainings between cuts are the longest"
+        Prune().check_task(network(), between.model_copy(update={"rounds": 1}), placed(context("s")[0], "train", "prune"))
+        rising = SparsifyOptions(epochs=1, rise_epochs=20, repeat_after=10)
+        assert told in refused(Sparsify, steps=("train", "sparsify"), chosen=rising), "the rise is the longest"
 
 
 def refused(step=Distill, model=None, steps=("distill",), chosen=None, **values):

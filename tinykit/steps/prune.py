@@ -94,7 +94,12 @@ class PruneOptions(TaughtFloatOptions):
     @property
     def trains(self) -> bool:
         """Whether there is any training."""
-        return bool(self.epochs or (self.rounds > 1 and self.round_epochs))
+        return self.longest > 0
+
+    @property
+    def longest(self) -> int:
+        """Epochs of the longest training, between cuts or after them."""
+        return max(self.epochs, self.round_epochs if self.rounds > 1 else 0)
 
 
 class Prune:

@@ -78,6 +78,11 @@ class SparsifyOptions(TaughtFloatOptions):
         """Share of zeros in the network, for patterns other than 2of4."""
         return 0.75 if self.sparsity is None else self.sparsity
 
+    @property
+    def longest(self) -> int:
+        """Epochs of the longer training, while zeros become more or afterwards."""
+        return max(self.epochs, self.rise_epochs)
+
 
 class Sparsify:
     """Makes weights zero by magnitude, along a polynomial schedule, while the network is trained (Zhu and Gupta 2017).
@@ -113,7 +118,7 @@ class Sparsify:
                     "choose pattern: weights"
                 )
 
-        check_shrinking(model, options, context, bool(options.epochs or options.rise_epochs), plan)
+        check_shrinking(model, options, context, options.longest > 0, plan)
 
     def run(self, model: keras.Model, options: SparsifyOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -133,7 +138,7 @@ class Sparsify:
             if not trial.pays:
                 return trial.skipped(context)
             plan = replace(plan, kernels=_paying(plan.kernels, trial, context))
-        teachers = teacher_models(options, context, model) if options.taught and (options.epochs or options.rise_epochs) else []
+        teachers = teacher_models(options, context, model) if options.taught and options.longest else []
         values = _Training(model, plan, options, context, teachers).run()
         found = kernels(model)
         context.log(f"{sparsity(found):.4f} of {sum(kernel.size for kernel in found):,} weights are 0")

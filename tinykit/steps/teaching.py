@@ -89,6 +89,11 @@ class TaughtOptions(TeacherOptions):
 class TaughtFloatOptions(FloatOptions, TaughtOptions):
     """Options of steps that train a float network with a teacher."""
 
+    @property
+    def longest(self) -> int:
+        """Epochs of the longest of the trainings that the step consists of."""
+        return self.epochs
+
 
 def check_teachers(model: keras.Model, options: TeacherOptions, context: StepContext) -> None:
     """What can be told before anything is trained.
@@ -110,7 +115,7 @@ def check_teachers(model: keras.Model, options: TeacherOptions, context: StepCon
                 _pairs(model, teacher, context)
     if isinstance(options, TaughtFloatOptions):
         with collected(TinykitError, problems):
-            _remembered(model, options, context)
+            _remembered(model, options, context, options.longest)
     if problems:
         raise ModelError(problems)
 
@@ -296,15 +301,17 @@ def _answers(student: keras.Model, options: TaughtFloatOptions, context: StepCon
     """Where logits are remembered, if any come again."""
     from tinykit.shrink.answers import Answers
 
-    remembered = _remembered(student, options, context)
+    remembered = _remembered(student, options, context, options.epochs)
     return Answers(*remembered) if remembered and not context.quicktest else None
 
 
-def _remembered(student: keras.Model, options: TaughtFloatOptions, context: StepContext) -> tuple[int, int, tuple[int, ...]] | None:
-    """(batches, their size, shape of an answer) that are remembered; None: nothing is. Raises ModelError where that is too much."""
+def _remembered(
+    student: keras.Model, options: TaughtFloatOptions, context: StepContext, epochs: int
+) -> tuple[int, int, tuple[int, ...]] | None:
+    """(batches, their size, shape of an answer) that a training remembers; None: nothing. Raises ModelError where that is too much."""
     from tinykit.shrink.answers import MOST_BYTES, answer_bytes
 
-    if options.repeat_after is None or options.repeat_after >= options.epochs:
+    if options.repeat_after is None or options.repeat_after >= epochs:
         return None
     size, batches = batches_of(options, context)
     found = options.repeat_after * batches, size, tuple(student.output_shape[1:])
