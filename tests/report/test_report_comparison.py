@@ -50,6 +50,28 @@ def test_the_plot_lies_in_its_box_and_equals_share_a_label():
     assert plot("t", "kB", "%", [Point("only", 5, 90)]).dots[0].best
 
 
+def test_costs_of_several_magnitudes_are_shown_by_their_logarithms():
+    drawn = plot("t", "kB", "%", [Point("a", 10, 90), Point("b", 100, 91), Point("c", 1000, 92)])
+    a, b, c = (dot.x for dot in sorted(drawn.dots, key=lambda dot: dot.x))
+    assert b - a == pytest.approx(c - b, abs=0.2) and drawn.x_name == "kB (logarithmic)"
+    assert [label for _, label in drawn.x_ticks] == ["10", "20", "50", "100", "200", "500", "1000"]
+    assert all(LEFT <= x <= RIGHT for x, _ in drawn.x_ticks) and drawn.x_ticks[0][0] == a
+    near = plot("t", "kB", "%", [Point("a", 10, 90), Point("b", 25, 91), Point("c", 40, 92)])
+    a, b, c = (dot.x for dot in sorted(near.dots, key=lambda dot: dot.x))
+    assert b - a == pytest.approx(c - b, abs=0.2) and near.x_name == "kB"
+    assert plot("t", "kB", "%", [Point("a", 0, 90), Point("b", 100, 91)]).x_name == "kB", "zero has no logarithm"
+
+
+def test_what_misses_its_budget_is_hollow():
+    over = shown(row("a", 0.9, 50_000, 9, budget_met=False), row("b", 0.8, 20_000, 9), row("c", 0.7, 30_000, 9, budget_met=None))
+    assert [point.fits for point in over.points("flash")] == [False, True, True]
+    assert render(over).count('class="dot pick over"') == 2 and 'over"' not in render(shown(*THREE))
+    drawn = {name: Image.open(io.BytesIO(image)) for name, image in plots(over).items()}["accuracy_flash.png"]
+    place = next(dot for dot in plot("t", "kB", "%", over.points("flash")).dots if dot.label == "a")
+    centre, edge = [drawn.getpixel((round((place.x + right) * 3), round((place.y + 56) * 3))) for right in (0, -4)]
+    assert centre == (255, 255, 255) and edge != centre
+
+
 def test_labels_of_near_points_do_not_lie_on_each_other():
     drawn = plot("t", "kB", "%", [Point("far", 100, 50), Point("a", 10, 90.0), Point("b", 10.1, 90.01), Point("c", 10.2, 90.02)])
     heights = sorted(dot.label_y for dot in drawn.dots if dot.label != "far")

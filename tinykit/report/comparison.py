@@ -49,7 +49,12 @@ class Comparison:
     def points(self, cost: str) -> list[pareto.Point]:
         """The recipes whose integer network and cost are known: score in percent (AUC: as it is), cost in units of its axis."""
         return [
-            pareto.Point(row["recipe"], row[cost] / COSTS[cost][2], row["integer"] * (1 if row["metric"] == "auc" else 100))
+            pareto.Point(
+                row["recipe"],
+                row[cost] / COSTS[cost][2],
+                row["integer"] * (1 if row["metric"] == "auc" else 100),
+                row["budget_met"] is not False,
+            )
             for row in self.rows
             if row["error"] is None and row[cost] is not None and row["integer"] is not None
         ]
@@ -132,11 +137,10 @@ def _plot(shown: Comparison, cost: str) -> pareto.Plot | None:
 def plots(shown: Comparison) -> dict[str, bytes]:
     """Name of the file -> PNG, for each cost that is known of a recipe."""
     found = {cost: _plot(shown, cost) for cost in COSTS}
-    return {
-        f"accuracy_{cost}.png": pareto.png(drawn, note(shown).replace("; RAM", "\nRAM"))
-        for cost, drawn in found.items()
-        if drawn is not None
-    }
+    said = note(shown).replace("; RAM", "\nRAM")
+    if any(row["budget_met"] is False for row in shown.rows):
+        said += "; hollow: over the budget"
+    return {f"accuracy_{cost}.png": pareto.png(drawn, said) for cost, drawn in found.items() if drawn is not None}
 
 
 def render(shown: Comparison) -> str:

@@ -1,7 +1,8 @@
 """Accuracy against a cost: which points none other beats, and the plot of them, in user units of a box for the template and for a PNG."""
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
@@ -12,29 +13,32 @@ from tinykit.report.curves import Box, ticks
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 468, 14, 258
 _LETTER, _HIGH, _BESIDE = 5, 12, 8  # of a label: width of a letter, height, distance from its dot
+_LOGARITHMIC = 4.0  # the largest cost to the least from which on the axis is logarithmic
 _SCALE = 3  # pixels of the PNG to a unit
 _INK, _SOFT, _LINE, _FRONT, _OTHER = "#1a1f27", "#57606c", "#dde1e7", "#e08a2e", "#4677b0"
 
 
 @dataclass(frozen=True)
 class Point:
-    """Attributes: name; cost: less is better; score: more is better."""
+    """Attributes: name; cost: less is better; score: more is better; fits: keeps its budget, as far as it has one."""
 
     name: str
     cost: float
     score: float
+    fits: bool = True
 
 
 @dataclass(frozen=True)
 class Dot:
-    """Attributes: x, y: place; label, at the height `label_y`, of all points at this place; best: on the front; right: the label stands to
-    the right of it; title: for a pointer."""
+    """Attributes: x, y: place; label, at the height `label_y`, of all points at this place; best: on the front; fits: one of them keeps its
+    budget; right: the label stands to the right of it; title: for a pointer."""
 
     x: float
     y: float
     label: str
     label_y: float
     best: bool
+    fits: bool
     right: bool
     title: str
 
@@ -63,30 +67,33 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 def plot(title: str, x_name: str, y_name: str, points: Sequence[Point]) -> Plot | None:
-    """The geometry; None without points. Scores and costs are shown as they are given."""
+    """The geometry; None without points. Scores and costs are shown as they are given, costs of several magnitudes by their logarithms."""
     if not points:
         return None
-    box = Box(_range([point.cost for point in points]), _range([point.score for point in points]), (LEFT, RIGHT, TOP, BOTTOM))
+    least, most = (bound(point.cost for point in points) for bound in (min, max))
+    logarithmic = 0 < least < most / _LOGARITHMIC
+    scale: Callable[[float], float] = math.log10 if logarithmic else float
+    box = Box(_range([scale(point.cost) for point in points]), _range([point.score for point in points]), (LEFT, RIGHT, TOP, BOTTOM))
     best = front(points)
     places: dict[tuple[float, float], list[Point]] = {}
     for point in points:
-        places.setdefault((box.across(point.cost), box.up(point.score)), []).append(point)
+        places.setdefault((box.across(scale(point.cost)), box.up(point.score)), []).append(point)
     dots: list[Dot] = []
     for (x, y), here in sorted(places.items(), key=lambda item: item[0][1]):
         said = f"{_names(here)}: {x_name} {here[0].cost:g}, {y_name} {here[0].score:g}"
-        right = x < (LEFT + RIGHT) / 2
-        dots.append(Dot(x, y, _names(here), _free(dots, x, y, _names(here), right), here[0] in best, right, said))
+        right, fits = x < (LEFT + RIGHT) / 2, any(point.fits for point in here)
+        dots.append(Dot(x, y, _names(here), _free(dots, x, y, _names(here), right), here[0] in best, fits, right, said))
     corners: list[tuple[float, float]] = []
-    for x, y in dict.fromkeys((box.across(point.cost), box.up(point.score)) for point in best):
+    for x, y in dict.fromkeys((box.across(scale(point.cost)), box.up(point.score)) for point in best):
         corners += [(x, corners[-1][1])] if corners else []
         corners.append((x, y))
     return Plot(
         title,
         tuple(dots),
         tuple(corners),
-        tuple((box.across(tick), f"{tick:g}") for tick in ticks(*box.x)),
+        tuple((box.across(scale(tick)), f"{tick:g}") for tick in (_powers(*box.x) if logarithmic else ticks(*box.x))),
         tuple((box.up(tick), f"{tick:g}") for tick in ticks(*box.y)),
-        x_name,
+        f"{x_name} (logarithmic)" if logarithmic else x_name,
         y_name,
         f"{title}; on the front: {_names(best)}; " + "; ".join(dot.title for dot in dots),
     )
@@ -120,6 +127,12 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
+def _powers(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten whose decimal logarithms are from `low` to `high`."""
+    found = [factor * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for factor in (1, 2, 5)]
+    return [value for value in found if low <= math.log10(value) <= high]
+
+
 def png(shown: Plot, note: str) -> bytes:
     """The plot as a PNG of 1440 x 1068 pixels.
 
@@ -149,7 +162,8 @@ def png(shown: Plot, note: str) -> bytes:
     for dot in shown.dots:
         x, y = at(dot.x, dot.y)
         radius = 4.5 * _SCALE
-        pen.ellipse([x - radius, y - radius, x + radius, y + radius], _FRONT if dot.best else _OTHER)
+        colour = _FRONT if dot.best else _OTHER
+        pen.ellipse([x - radius, y - radius, x + radius, y + radius], colour if dot.fits else "white", colour, 2 * _SCALE)
         pen.text(at(dot.x + (_BESIDE if dot.right else -_BESIDE), dot.label_y), dot.label, _INK, small, anchor="lm" if dot.right else "rm")
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
