@@ -250,6 +250,17 @@ def test_ram_is_not_spent_where_speed_is_wanted_and_there_is_none() -> None:
     assert "arena would take" in next(call.storage.reason for call in engine.calls if call.storage)
 
 
+def test_where_flash_is_scarce_ram_is_spent_for_it() -> None:
+    net = Net(8)
+    graph = rounded(net.done(net.conv(net.input((8, 8, 16)), 64, (3, 3))), 0.75)
+    dear, cheap = (Preference(storage=dataclasses.replace(ANY, limit=0.25).within(*budget)) for budget in ((2**20, 2**18), (2**16, 2**18)))
+    usual, scarce = (build_engine(graph, "net", preference) for preference in (dear, cheap))
+    assert scarce.weight_bytes < usual.weight_bytes and scarce.plan.arena_bytes > usual.plan.arena_bytes
+    assert dear == Preference(storage=dataclasses.replace(ANY, limit=0.25)), "a byte of RAM is never worth more than where nobody asks"
+    assert ANY.within(None, 2**18) == ANY.within(2**16, None) == ANY.within(2**16, 0) == ANY, "no budget, no price"
+    assert StorageWish("bitmap").within(2**18, 2**18).price == 0.5 and StorageWish("bitmap").within(2**16, 2**18).price == 0.25
+
+
 def test_packed_weights_are_left_alone() -> None:
     net = Net(6)
     graph = rounded(net.done(net.conv(net.input((9, 9, 16)), 32, (3, 3), bits=4)), 0.0, 256)

@@ -208,8 +208,9 @@ def compile_graph(
     tools = choose(toolchain)
     level = check_optimize(LEVELS[goal.name][tools.name] if level is None else level)
     vectors = random_samples(graph, samples, seed) if inputs is None else as_samples(graph, inputs)
-    room = None if board.ram_bytes is None else max(0, (budget or board.budget()).ram or board.ram_bytes) - STACK_BYTES
-    preference = Preference(goal, room, storage=storage)
+    limits = budget or board.budget()
+    room = None if board.ram_bytes is None else max(0, limits.ram or board.ram_bytes) - STACK_BYTES
+    preference = Preference(goal, room, storage=storage.within(limits.flash, limits.ram))
     if autotune and goal.fast:
         tuner = Tuner(board, tools, level, lambda made: firmware_sources(made, vectors), log)
         preference = replace(preference, measured=tuner.measure(graph, room))
@@ -229,7 +230,7 @@ def compile_graph(
             engine, dense = stays_dense(plain, engine, build.sizes.total - dense.flash), None
             build, verification = proved(engine)
     told = _monitor(engine, board, out, first, tools, level, verification.stack, task, log) if monitor else None
-    return Compiled(engine, board, build, verification, budget or board.budget(), first, told, dense)
+    return Compiled(engine, board, build, verification, limits, first, told, dense)
 
 
 def _check_plan(engine: Engine, board: Board, log: Callable[[str], None]) -> None:

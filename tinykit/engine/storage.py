@@ -39,16 +39,22 @@ class StorageWish:
         choice: DENSE; AUTO: each layer's smallest coding; or the one coding that layers may have.
         limit: instructions of decoding for each of the layer's own, at most.
         gain: share of its bytes that a layer must save.
+        most: bytes of flash that each byte of RAM must save, at most, which the network would not need otherwise.
     """
 
     choice: str = AUTO
     limit: float = 0.25
     gain: float = 0.2
+    most: float = _PRICE
 
     @property
     def price(self) -> float:
         """Bytes of flash that each byte of RAM must save which the network would not need otherwise."""
-        return _PRICE if self.choice == AUTO else _NAMED_PRICE
+        return min(self.most, _PRICE if self.choice == AUTO else _NAMED_PRICE)
+
+    def within(self, flash: int | None, ram: int | None) -> StorageWish:
+        """The same under a budget in bytes: where flash is scarce beside RAM, a byte of RAM is worth as much less of it."""
+        return self if flash is None or not ram else replace(self, most=min(self.most, flash / ram))
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:

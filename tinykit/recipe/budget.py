@@ -1,11 +1,16 @@
 """The limits of a run, and whether its result keeps them."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from tinykit.boards.table import Budget, board
 from tinykit.config.loading import ResolvedConfig
 from tinykit.config.sizes import format_size
 from tinykit.recipe import ledger
+
+if TYPE_CHECKING:
+    from tinykit.engine.storage import StorageWish
 
 
 def resolve_budget(config: ResolvedConfig) -> Budget:
@@ -19,6 +24,14 @@ def resolve_budget(config: ResolvedConfig) -> Budget:
         notes,
         wanted.instructions,
     )
+
+
+def storage_wish(config: ResolvedConfig) -> StorageWish:
+    """How weights may lie in flash, under the run's budget."""
+    from tinykit.engine.storage import StorageWish
+
+    wanted, budget = config.config.engine, resolve_budget(config)
+    return StorageWish(wanted.storage, wanted.storage_limit).within(budget.flash, budget.ram)
 
 
 def judge(metrics: dict[str, Any], footprint: ledger.Footprint, budget: Budget) -> tuple[bool | None, str]:

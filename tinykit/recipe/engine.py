@@ -74,19 +74,20 @@ def build_and_check(
     from tinykit.engine.storage import StorageWish
 
     target = emulated_board(board_name)
+    wish = StorageWish(wanted.storage, wanted.storage_limit).within(budget.flash, budget.ram)
     result = EngineResult()
 
     def build(goal: Goal) -> Compiled:
         return compile_graph(
             graph, target, folder, inputs=stored, budget=budget, goal=goal, autotune=wanted.autotune,
-            storage=StorageWish(wanted.storage, wanted.storage_limit), monitor=True, log=log,
+            storage=wish, monitor=True, log=log,
             progress=progress, parity_error=False,
         )  # fmt: skip
 
     try:
         compiled = _compiled(wanted, build, log, result.notes)
     except BudgetError as error:
-        engine = build_engine(graph, preference=Preference(SIZE, storage=StorageWish(wanted.storage, wanted.storage_limit)))
+        engine = build_engine(graph, preference=Preference(SIZE, storage=wish))
         result.problems, result.arena = error.problems, planned_arena(engine)
         result.notes.append(f"The engine cannot be linked for {target.name}: it does not fit; it was compared on this computer only.")
         result.counts.append(host(engine))

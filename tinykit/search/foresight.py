@@ -14,9 +14,9 @@ from typing import Any
 
 from tinykit.boards.pipeline import compile_graph
 from tinykit.config.loading import ResolvedConfig, StepSpec
-from tinykit.engine.storage import StorageWish
 from tinykit.errors import BudgetError, ModelError
 from tinykit.graph import ir
+from tinykit.recipe.budget import storage_wish
 from tinykit.recipe.registry import step_class
 from tinykit.recipe.step import StepContext
 from tinykit.search.predict import Target, figures
@@ -46,8 +46,7 @@ def foresee(file: Path, config: ResolvedConfig, winner: Trial, target: Target, c
     with tempfile.TemporaryDirectory() as folder:
         try:
             graph, bits = _integers(file, config, integers, context, Path(folder))
-            wanted = config.config.engine
-            stored = StorageWish(wanted.storage, wanted.storage_limit)
+            stored = storage_wish(config)
             compiled = compile_graph(
                 graph, target.board, Path(folder), goal=target.goal, budget=target.budget, samples=1, storage=stored
             )  # fmt: skip

@@ -189,17 +189,16 @@ class _Choice:
     def _within_budget(self) -> tuple[Bits, dict[str, Any]]:
         from tinykit.boards.table import emulated_board
         from tinykit.engine.goal import GOALS
-        from tinykit.engine.storage import StorageWish
         from tinykit.fit.best import Allowed, fit_optimum
         from tinykit.fit.goals import fit_engine
         from tinykit.fit.search import fit
-        from tinykit.recipe.budget import resolve_budget
+        from tinykit.recipe.budget import resolve_budget, storage_wish
 
         log = self.context.log
         budget = resolve_budget(self.context.config)
         config = self.context.config.config
         board, goal = emulated_board(config.budget.board), GOALS[config.engine.optimize]
-        stored = StorageWish(config.engine.storage, config.engine.storage_limit)
+        stored = storage_wish(self.context.config)
         if self.options.bits == "rule":
             least = self._least_weights()
 

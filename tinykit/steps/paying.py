@@ -68,14 +68,14 @@ def _linked(model: keras.Model, kept: Kept, context: StepContext) -> tuple[int, 
     from tinykit.boards.storage import coded_layers
     from tinykit.boards.table import emulated_board
     from tinykit.engine.goal import GOALS
-    from tinykit.engine.storage import StorageWish
     from tinykit.fit.meter import EngineMeter
     from tinykit.fit.preview import preview
     from tinykit.quant.allocation.network import eight_bits
     from tinykit.quant.fuse import fuse
+    from tinykit.recipe.budget import storage_wish
 
     config = context.config.config
-    found, wish = preview(fuse(model), kept=kept), StorageWish(config.engine.storage, config.engine.storage_limit)
+    found, wish = preview(fuse(model), kept=kept), storage_wish(context.config)
     meter = EngineMeter(found, emulated_board(config.budget.board), context.log, GOALS[config.engine.optimize], wish)
     bits = eight_bits(found.network)
     flash = meter.linked(bits).flash

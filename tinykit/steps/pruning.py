@@ -58,12 +58,12 @@ class Pruning:
             return Costs(found)
         from tinykit.boards.table import emulated_board
         from tinykit.engine.goal import GOALS
-        from tinykit.engine.storage import StorageWish
+        from tinykit.recipe.budget import storage_wish
         from tinykit.shrink.engine import engine_sizes
 
         config = self.context.config.config
         board = emulated_board(config.budget.board) if set(TIMED) & set(wanted) else None
-        measure = engine_sizes(board, GOALS[config.engine.optimize], StorageWish(config.engine.storage, config.engine.storage_limit))
+        measure = engine_sizes(board, GOALS[config.engine.optimize], storage_wish(self.context.config))
 
         def sizes(model: keras.Model) -> Sizes:
             self.context.stop.check()
