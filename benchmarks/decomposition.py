@@ -104,12 +104,13 @@ def verdict(found: dict[str, Result]) -> list[str]:
         return ["Not all rows were measured; nothing can be said."]
     before, now, rival = (100 * _mean(results, "smaller") for results in (start, chains, narrow))
     share = _mean(chains, "macs") / _mean(start, "macs")
+    seeds = f"{min(map(len, (start, chains, narrow)))} of {SEEDS} seeds"
     met = before >= 100 * LEAST and before - now <= WITHIN and share <= SHARE + 5e-4
     wins = "the chains win" if now > rival else "the narrower network wins" if rival > now else "neither wins"
     return [
         f"Wanted: a start of at least {100 * LEAST:.0f} %, at most half of its multiply-accumulates, at most {WITHIN:.0f} point lost: "
-        f"{'this holds' if met else 'this does NOT hold'} ({before:.2f} %, {share:.3f}, {now - before:+.2f} points).",
-        f"At equal multiply-accumulates and equally many epochs {wins}: {now:.2f} against {rival:.2f} %.",
+        f"{'this holds' if met else 'this does NOT hold'} ({before:.2f} %, {share:.3f}, {now - before:+.2f} points; {seeds}).",
+        f"At equal multiply-accumulates and equally many epochs {wins}: {now:.2f} against {rival:.2f} % ({seeds}).",
     ]
 
 
