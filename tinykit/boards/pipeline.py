@@ -210,7 +210,7 @@ def compile_graph(
     vectors = random_samples(graph, samples, seed) if inputs is None else as_samples(graph, inputs)
     limits = budget or board.budget()
     room = None if board.ram_bytes is None else max(0, limits.ram or board.ram_bytes) - STACK_BYTES
-    preference = Preference(goal, room, storage=storage.within(limits.flash, limits.ram))
+    preference = Preference(goal, room, storage=storage.within(limits.flash, room))
     if autotune and goal.fast:
         tuner = Tuner(board, tools, level, lambda made: firmware_sources(made, vectors), log)
         preference = replace(preference, measured=tuner.measure(graph, room))

@@ -66,7 +66,7 @@ def _stored(plain: Lowered, preference: Preference, limit: float) -> Lowered:
     def needs(accesses: Mapping[str, Access]) -> Mapping[str, int]:
         return step_needs(with_accesses(plain.problem, {name: replace(plain.variants[name], access=a) for name, a in accesses.items()}))
 
-    most = math.inf if preference.room is None else max(limit, preference.room)
+    most = max(limit, min((room for room in (preference.room, preference.storage.room) if room is not None), default=math.inf))
     price = None if preference.goal.flash_per_ram is None else preference.storage.price
     room = storage.Room(needs, limit, most, price)
     variants, arena = storage.chosen(plain.graph, plain.variants, preference.storage, room)

@@ -40,21 +40,25 @@ class StorageWish:
         limit: instructions of decoding for each of the layer's own, at most.
         gain: share of its bytes that a layer must save.
         most: bytes of flash that each byte of RAM must save, at most, which the network would not need otherwise.
+        room: bytes that the arena may take for decoded weights, where the network needs less otherwise; None: any number.
     """
 
     choice: str = AUTO
     limit: float = 0.25
     gain: float = 0.2
     most: float = _PRICE
+    room: int | None = None
 
     @property
     def price(self) -> float:
         """Bytes of flash that each byte of RAM must save which the network would not need otherwise."""
         return min(self.most, _PRICE if self.choice == AUTO else _NAMED_PRICE)
 
-    def within(self, flash: int | None, ram: int | None) -> StorageWish:
-        """The same under a budget in bytes: where flash is scarce beside RAM, a byte of RAM is worth as much less of it."""
-        return self if flash is None or not ram else replace(self, most=min(self.most, flash / ram))
+    def within(self, flash: int | None, room: int | None) -> StorageWish:
+        """The same under a budget in bytes, of the image and of the arena: where flash is scarce, a byte of RAM is worth less of it."""
+        if not room:
+            return self
+        return replace(self, most=self.most if flash is None else min(self.most, flash / room), room=room)
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:

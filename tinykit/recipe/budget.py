@@ -10,6 +10,7 @@ from tinykit.config.sizes import format_size
 from tinykit.recipe import ledger
 
 if TYPE_CHECKING:
+    from tinykit.config.schema import EngineConfig
     from tinykit.engine.storage import StorageWish
 
 
@@ -26,12 +27,13 @@ def resolve_budget(config: ResolvedConfig) -> Budget:
     )
 
 
-def storage_wish(config: ResolvedConfig) -> StorageWish:
-    """How weights may lie in flash, under the run's budget."""
+def storage_wish(wanted: EngineConfig, budget: Budget) -> StorageWish:
+    """How weights may lie in flash, under a run's budget."""
+    from tinykit.engine.estimate import STACK_BYTES
     from tinykit.engine.storage import StorageWish
 
-    wanted, budget = config.config.engine, resolve_budget(config)
-    return StorageWish(wanted.storage, wanted.storage_limit).within(budget.flash, budget.ram)
+    room = None if budget.ram is None else max(1, budget.ram - STACK_BYTES)
+    return StorageWish(wanted.storage, wanted.storage_limit).within(budget.flash, room)
 
 
 def judge(metrics: dict[str, Any], footprint: ledger.Footprint, budget: Budget) -> tuple[bool | None, str]:

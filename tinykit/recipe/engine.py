@@ -13,6 +13,7 @@ from tinykit.boards.table import Budget, emulated_board
 from tinykit.config.schema import EngineConfig
 from tinykit.errors import BudgetError
 from tinykit.graph import ir
+from tinykit.recipe.budget import storage_wish
 from tinykit.recipe.checks import Count
 
 if TYPE_CHECKING:
@@ -71,10 +72,9 @@ def build_and_check(
     from tinykit.engine.generate import build_engine
     from tinykit.engine.goal import SIZE
     from tinykit.engine.select import Preference
-    from tinykit.engine.storage import StorageWish
 
     target = emulated_board(board_name)
-    wish = StorageWish(wanted.storage, wanted.storage_limit).within(budget.flash, budget.ram)
+    wish = storage_wish(wanted, budget)
     result = EngineResult()
 
     def build(goal: Goal) -> Compiled:

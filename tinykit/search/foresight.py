@@ -46,7 +46,7 @@ def foresee(file: Path, config: ResolvedConfig, winner: Trial, target: Target, c
     with tempfile.TemporaryDirectory() as folder:
         try:
             graph, bits = _integers(file, config, integers, context, Path(folder))
-            stored = storage_wish(config)
+            stored = storage_wish(config.config.engine, target.budget)
             compiled = compile_graph(
                 graph, target.board, Path(folder), goal=target.goal, budget=target.budget, samples=1, storage=stored
             )  # fmt: skip

@@ -198,7 +198,7 @@ class _Choice:
         budget = resolve_budget(self.context.config)
         config = self.context.config.config
         board, goal = emulated_board(config.budget.board), GOALS[config.engine.optimize]
-        stored = storage_wish(self.context.config)
+        stored = storage_wish(config.engine, budget)
         if self.options.bits == "rule":
             least = self._least_weights()
 

@@ -72,10 +72,10 @@ def _linked(model: keras.Model, kept: Kept, context: StepContext) -> tuple[int, 
     from tinykit.fit.preview import preview
     from tinykit.quant.allocation.network import eight_bits
     from tinykit.quant.fuse import fuse
-    from tinykit.recipe.budget import storage_wish
+    from tinykit.recipe.budget import resolve_budget, storage_wish
 
     config = context.config.config
-    found, wish = preview(fuse(model), kept=kept), storage_wish(context.config)
+    found, wish = preview(fuse(model), kept=kept), storage_wish(config.engine, resolve_budget(context.config))
     meter = EngineMeter(found, emulated_board(config.budget.board), context.log, GOALS[config.engine.optimize], wish)
     bits = eight_bits(found.network)
     flash = meter.linked(bits).flash

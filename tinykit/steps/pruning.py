@@ -58,12 +58,13 @@ class Pruning:
             return Costs(found)
         from tinykit.boards.table import emulated_board
         from tinykit.engine.goal import GOALS
-        from tinykit.recipe.budget import storage_wish
+        from tinykit.recipe.budget import resolve_budget, storage_wish
         from tinykit.shrink.engine import engine_sizes
 
         config = self.context.config.config
         board = emulated_board(config.budget.board) if set(TIMED) & set(wanted) else None
-        measure = engine_sizes(board, GOALS[config.engine.optimize], storage_wish(self.context.config))
+        wish = storage_wish(config.engine, resolve_budget(self.context.config))
+        measure = engine_sizes(board, GOALS[config.engine.optimize], wish)
 
         def sizes(model: keras.Model) -> Sizes:
             self.context.stop.check()
