@@ -257,7 +257,9 @@ def test_where_flash_is_scarce_ram_is_spent_for_it() -> None:
     usual, scarce = (build_engine(graph, "net", preference) for preference in (dear, cheap))
     assert scarce.weight_bytes < usual.weight_bytes and scarce.plan.arena_bytes > usual.plan.arena_bytes
     assert dear.storage.price == ANY.price, "a byte of RAM is never worth more than where nobody asks"
-    assert ANY.within(2**16, None) == ANY.within(2**16, 0) == ANY and ANY.within(None, 2**18).price == ANY.price, "no budget, no price"
+    assert (
+        ANY.within(2**16, None) == ANY.within(2**16, 0) == ANY.within(2**16, -400) == ANY and ANY.within(None, 2**18).price == ANY.price
+    ), "no budget, no price"
     room = (usual.plan.arena_bytes + scarce.plan.arena_bytes) // 2
     tight = build_engine(graph, "net", Preference(storage=dataclasses.replace(ANY, limit=0.25).within(room // 4, room)))
     assert tight.plan.arena_bytes <= room, "nor is more spent than there is"

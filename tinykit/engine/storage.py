@@ -56,7 +56,7 @@ class StorageWish:
 
     def within(self, flash: int | None, room: int | None) -> StorageWish:
         """The same under a budget in bytes, of the image and of the arena: where flash is scarce, a byte of RAM is worth less of it."""
-        if not room:
+        if room is None or room <= 0:
             return self
         return replace(self, most=self.most if flash is None else min(self.most, flash / room), room=room)
 
