@@ -84,7 +84,7 @@ class Cluster:
             names = [kernel.name for kernel, _ in tables]
             check_lasting(options.layers, names, model, f"steps.{context.label}.layers", context)
 
-        check_shrinking(model, options, context, bool(options.epochs), plan)
+        check_shrinking(model, options, context, plan)
 
     def run(self, model: keras.Model, options: ClusterOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.

@@ -80,7 +80,7 @@ class Decompose:
                 where cycles are to be compared.
             BudgetError: the smallest ranks take more than `macs`.
         """
-        check_shrinking(model, options, context, bool(options.epochs), lambda: _check_plan(model, options, context))
+        check_shrinking(model, options, context, lambda: _check_plan(model, options, context))
 
     def run(self, model: keras.Model, options: DecomposeOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.

@@ -92,11 +92,6 @@ class PruneOptions(TaughtFloatOptions):
         return {m: getattr(self, m) for m in MEASURES if getattr(self, m) is not None}
 
     @property
-    def trains(self) -> bool:
-        """Whether there is any training."""
-        return self.longest > 0
-
-    @property
     def longest(self) -> int:
         """Epochs of the longest training, between cuts or after them."""
         return max(self.epochs, self.round_epochs if self.rounds > 1 else 0)
@@ -126,7 +121,7 @@ class Prune:
             ConfigError: a pattern of `layers` names no group of channels; instructions or cycles without a compiler.
             BudgetError: a target is out of reach even with the fewest channels everywhere.
         """
-        check_shrinking(model, options, context, options.trains, lambda: _check_plan(model, options, context))
+        check_shrinking(model, options, context, lambda: _check_plan(model, options, context))
 
     def run(self, model: keras.Model, options: PruneOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.
@@ -139,7 +134,7 @@ class Prune:
         if context.quicktest:
             options = options.model_copy(update={"rounds": 1, "samples": min(options.samples, 64)})
         pruning = Pruning(model, options, context)
-        teachers = teacher_models(options, context, model) if options.taught and options.trains else []
+        teachers = teacher_models(options, context, model) if options.taught and options.longest else []
         values: dict[str, Any] = {}
         for number in range(1, options.rounds + 1):
             model = pruning.smaller(model, number)

@@ -118,7 +118,7 @@ class Sparsify:
                     "choose pattern: weights"
                 )
 
-        check_shrinking(model, options, context, options.longest > 0, plan)
+        check_shrinking(model, options, context, plan)
 
     def run(self, model: keras.Model, options: SparsifyOptions, context: StepContext) -> StepResult:
         """See tinykit.recipe.step.Step.

@@ -91,7 +91,7 @@ class TaughtFloatOptions(FloatOptions, TaughtOptions):
 
     @property
     def longest(self) -> int:
-        """Epochs of the longest of the trainings that the step consists of."""
+        """Epochs of the longest of the trainings that the step consists of; 0: it does not train."""
         return self.epochs
 
 
@@ -197,13 +197,10 @@ def _from_run(folder: Path, context: StepContext) -> keras.Model:
     raise ModelError(f"{folder}: a run directory without a finished float step; name a model file instead")
 
 
-def check_shrinking(
-    model: keras.Model, options: TaughtFloatOptions, context: StepContext, trains: bool, plan: Callable[[], object]
-) -> None:
+def check_shrinking(model: keras.Model, options: TaughtFloatOptions, context: StepContext, plan: Callable[[], object]) -> None:
     """What a step that takes something out of a trained network, and trains what is left, can be told before any step runs.
 
     Args:
-        trains: the step trains at all.
         plan: what the step will do; raises where that cannot be done.
 
     Raises:
@@ -213,7 +210,7 @@ def check_shrinking(
     check_float(model)
     check_trained(context)
     problems: list[str] = []
-    if trains:
+    if options.longest:
         for check in (check_task, check_teachers):
             with collected(TinykitError, problems):
                 check(model, options, context)
