@@ -15,7 +15,7 @@ from tinykit.steps.keeping import MOST_CLUSTERS
 from tinykit.steps.lasting import check_lasting
 from tinykit.steps.paying import Trial, tried
 from tinykit.steps.sparsify import check_names
-from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, teacher_models
+from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, needed_teachers
 
 if TYPE_CHECKING:
     import keras
@@ -103,7 +103,7 @@ class Cluster:
             if not trial.pays:
                 return trial.skipped(context)
             tables = [(kernel, table) for kernel, table in tables if kernel.name in trial.coded]
-        teachers = teacher_models(options, context, model) if options.taught and options.epochs else []
+        teachers = needed_teachers(options, context, model)
         gains, channels = mirrored(model)
         if channels:
             context.log(f"mirrored {channels} channels with a negative batch norm, so that all channels can share a table")

@@ -18,7 +18,7 @@ from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
 from tinykit.steps.fitting import rebuilds, uncompiled
 from tinykit.steps.lasting import check_lasting
 from tinykit.steps.probing import OutputProbe
-from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, teacher_models
+from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, needed_teachers
 
 if TYPE_CHECKING:
     import keras
@@ -108,7 +108,7 @@ class Decompose:
         layers = {name: {"method": chain.method, "ranks": list(chain.ranks)} for name, chain in chains.items()}
         report: dict[str, Any] = {"before": before, "after": after, "layers": layers}
         if options.epochs:
-            teachers = teacher_models(options, context, model) if options.taught else []
+            teachers = needed_teachers(options, context, model)
             report |= fit_taught(smaller, options, context, teachers)
         return StepResult(uncompiled(smaller), report)
 

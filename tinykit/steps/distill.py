@@ -9,7 +9,7 @@ from tinykit.recipe.step import StepContext, StepResult
 from tinykit.steps.fitting import check_task, uncompiled
 from tinykit.steps.integers import check_float
 from tinykit.steps.keeping import held_callbacks
-from tinykit.steps.teaching import TaughtFloatOptions, check_teachers, fit_taught, teacher_models
+from tinykit.steps.teaching import TaughtFloatOptions, check_teachers, fit_taught, needed_teachers
 
 if TYPE_CHECKING:
     import keras
@@ -55,5 +55,5 @@ class Distill:
             ModelError: a teacher cannot be read; the loss became NaN.
             Terminated: SIGTERM; goes on after the last finished epoch when run again.
         """
-        report = fit_taught(model, options, context, teacher_models(options, context, model), held_callbacks(model, context))
+        report = fit_taught(model, options, context, needed_teachers(options, context, model), held_callbacks(model, context))
         return StepResult(uncompiled(model), {"parameters": model.count_params(), **report})

@@ -13,7 +13,7 @@ from tinykit.shrink.criteria import Criterion
 from tinykit.steps.fitting import uncompiled
 from tinykit.steps.lasting import check_lasting
 from tinykit.steps.pruning import Pruning
-from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, teacher_models
+from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, needed_teachers
 
 if TYPE_CHECKING:
     import keras
@@ -134,7 +134,7 @@ class Prune:
         if context.quicktest:
             options = options.model_copy(update={"rounds": 1, "samples": min(options.samples, 64)})
         pruning = Pruning(model, options, context)
-        teachers = teacher_models(options, context, model) if options.taught and options.longest else []
+        teachers = needed_teachers(options, context, model)
         values: dict[str, Any] = {}
         for number in range(1, options.rounds + 1):
             model = pruning.smaller(model, number)

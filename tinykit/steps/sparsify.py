@@ -13,7 +13,7 @@ from tinykit.recipe.step import CHECKPOINT, StepContext, StepResult
 from tinykit.steps.fitting import batches_of, uncompiled
 from tinykit.steps.lasting import check_lasting
 from tinykit.steps.paying import Trial, tried
-from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, teacher_models
+from tinykit.steps.teaching import TaughtFloatOptions, check_shrinking, fit_taught, needed_teachers
 
 if TYPE_CHECKING:
     import keras
@@ -138,7 +138,7 @@ class Sparsify:
             if not trial.pays:
                 return trial.skipped(context)
             plan = replace(plan, kernels=_paying(plan.kernels, trial, context))
-        teachers = teacher_models(options, context, model) if options.taught and options.longest else []
+        teachers = needed_teachers(options, context, model)
         values = _Training(model, plan, options, context, teachers).run()
         found = kernels(model)
         context.log(f"{sparsity(found):.4f} of {sum(kernel.size for kernel in found):,} weights are 0")

@@ -253,6 +253,11 @@ def teacher_models(options: TeacherOptions, context: StepContext, model: keras.M
     return found
 
 
+def needed_teachers(options: TaughtFloatOptions, context: StepContext, model: keras.Model) -> list[tuple[keras.Model, bool]]:
+    """`teacher_models`, and none where the step does not train or nobody teaches, so that no teacher is trained for nothing."""
+    return teacher_models(options, context, model) if options.taught and options.longest else []
+
+
 def _train(model: keras.Model, entry: TrainedTeacher, number: int, context: StepContext) -> None:
     context.log(f"trains teacher {number}: {entry.name}, {model.count_params():,} parameters")
     rebuilt = any(step.options.get("loss") == "mse" for step in context.config.steps)
