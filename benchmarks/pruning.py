@@ -62,11 +62,12 @@ def summary(task: Pruned, found: dict[str, Result]) -> str:
     """One line: accuracies against the float model, work and instructions against the unpruned integer network."""
     mine, start = TASKS.of(task, found), TASKS.of(TASKS.tasks[0], found)
     if not mine or not start:
-        return f"| {task.name} | not measured | | | | | | | |"
+        return f"| {task.name} | not measured | | | | | | | | |"
     reached = scores(task, mine, "pruned")
     macs, instructions = (ratio(key, mine, start) for key in ("macs", "instructions"))
     small = task.share is None or (macs <= task.share + 5e-4 and instructions <= WITHIN * task.share + 5e-4)
-    cells = [*reached.cells(task), f"{macs:.3f}", f"{instructions:.3f}", f"{max(r['seconds'] for r in mine):.0f}"]
+    falls = "" if task.share is None else f"{(1 - instructions) / (1 - macs):.3f}"
+    cells = [*reached.cells(task), f"{macs:.3f}", f"{instructions:.3f}", falls, f"{max(r['seconds'] for r in mine):.0f}"]
     met = small and (task.within is None or reached.gap >= -task.within)
     return f"| {' | '.join([*cells, 'yes' if met else 'NO'])} |"
 
@@ -81,10 +82,11 @@ def table(found: dict[str, Result]) -> str:
         "shares of those of `start`, which is the same network made an int8 one. Instructions are emulated on nano33ble; no physical board",
         "was used. A row holds where its MACs are at most the share that was wanted, its float accuracy is within the points that are",
         "allowed, and its share of the instructions is at most the share of the MACs that was wanted, and a tenth of that.",
+        "Falls: how much of the instructions is gone for each part of the MACs that is gone.",
         "Seconds are those of all steps. Where CPU s is n/a, the float steps were taken over from a run that began alike.",
         "",
-        "| row | float top-1 after pruning, % | against the start | allowed | int8, % | MACs | instructions | longest run, s | holds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| row | float top-1 pruned, % | against the start | allowed | int8, % | MACs | instructions | falls | longest run, s | holds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *(summary(task, found) for task in TASKS.tasks),
         "",
         "## Every run",
